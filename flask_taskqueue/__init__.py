@@ -1,0 +1,29 @@
+"""Background tasks for Flask on RQ and Redis, called the way Celery's are."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .extension import TaskQueue as TaskQueue
+from .joblog import get_task_logger as get_task_logger
+from .result import AsyncResult as AsyncResult
+from .task import Task as Task
+from .task import current_task as current_task
+from .task import shared_task as shared_task
+
+__all__ = [
+    "AsyncResult",
+    "Task",
+    "TaskQueue",
+    "current_task",
+    "get_task_logger",
+    "shared_task",
+]
+
+
+def __getattr__(name: str) -> t.Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("Flask-TaskQueue")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,42 @@
+"""The only place that touches names RQ does not document: each with the reason."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rq.job import Job, Retry, _job_stack
+from rq.timeouts import JobTimeoutException
+
+__all__ = ["JobTimeoutException", "Retry", "callback_of", "current_job", "utcformat"]
+
+
+@contextmanager
+def current_job(job: Job) -> Iterator[None]:
+    """Make ``rq.get_current_job()`` answer with a job.
+
+    rq 2.12 keeps the running job in ``rq.job._job_stack``, which
+    ``Job.perform`` pushes to; there is no public way to run a function of ours
+    as a job's.
+    """
+    _job_stack.push(job)
+    try:
+        yield
+    finally:
+        _job_stack.pop()
+
+
+def callback_of(job: Job, kind: str) -> tuple[str, float] | None:
+    """Name and time-out in seconds of a job's callback, without importing it.
+
+    ``Job.success_callback`` imports the name as soon as it is read (rq 2.12), so
+    the names are read from where the class keeps them.
+
+    :param kind: ``success``, ``failure`` or ``stopped``.
+    """
+    name = getattr(job, f"_{kind}_callback_name", None)
+    if not isinstance(name, str) or not name:
+        return None
+    seconds: t.Any = getattr(job, f"{kind}_callback_timeout", None)
+    return name, float(seconds or 60)

@@ -1,0 +1,164 @@
+"""What one app and one TaskQueue share, and how it is found from a context."""
+
+from __future__ import annotations
+
+import logging
+import os
+import typing as t
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flask import Flask, current_app
+
+from .broker import embedded
+from .broker.connection import Broker
+from .config import Config, read_flag
+from .errors import ConfigError
+from .options import TaskOptions
+from .signing import Signer
+
+logger = logging.getLogger(__name__)
+
+EAGER_KEPT = 1000
+"""Eager results that can still be asked for."""
+
+
+class Runnable(t.Protocol):
+    """A task, as what runs it sees it."""
+
+    name: str
+    options: TaskOptions
+
+    def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
+        """Return if a call with these arguments fits the signature.
+
+        :raises TypeError: It does not.
+        """
+
+    def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
+        """Call the task's function."""
+
+
+class AppState:
+    """One app's configuration, connections and eager results.
+
+    :param tasks: The tasks known here, by name: a live view.
+    """
+
+    def __init__(
+        self, app: Flask, config: Config, tasks: Mapping[str, Runnable]
+    ) -> None:
+        # A strong reference would keep the app alive for ever.
+        self._app = weakref.ref(app)
+        self.config = config
+        self.tasks = tasks
+        self.eager_jobs: OrderedDict[str, dict[bytes, bytes]] = OrderedDict()
+        self.completed: weakref.WeakKeyDictionary[
+            Runnable, tuple[TaskOptions, bytes]
+        ] = weakref.WeakKeyDictionary()
+        self._broker: Broker | None = None
+        self._signer: Signer | None = None
+
+    @property
+    def app(self) -> Flask:
+        """The app. :raises RuntimeError: It was thrown away."""
+        app = self._app()
+        if app is None:
+            raise RuntimeError("the Flask app of this TaskQueue no longer exists")
+        return app
+
+    @property
+    def broker(self) -> Broker:
+        """Connections to Redis, made at first use.
+
+        :raises ConfigError: ``TASKQUEUE_URL`` is missing in a web process.
+        """
+        if self._broker is None:
+            self._broker = Broker(self.url)
+        return self._broker
+
+    @property
+    def url(self) -> str:
+        """Where Redis is; ``embedded://`` comes with its directory."""
+        url = self.config.url
+        if url is None:
+            if not (self.app.debug or self.app.testing or _from_flask_command()):
+                raise ConfigError(
+                    "TASKQUEUE_URL is not set. While developing (debug, testing, the"
+                    " flask command) a private server is started; any other process"
+                    " needs the URL of the Redis its workers use, e.g."
+                    " TASKQUEUE_URL='redis://localhost:6379/0'"
+                )
+            url = "embedded://"
+        if url in ("embedded://", "embedded:"):
+            directory: Path = embedded.default_directory(self.app.instance_path)
+            return f"embedded://{directory}"
+        return url
+
+    @property
+    def signer(self) -> Signer | None:
+        """Signs and verifies, or ``None`` where ``TASKQUEUE_SIGN`` is off.
+
+        :raises ConfigError: Signing is on and there is no ``SECRET_KEY``.
+        """
+        if not self.config.sign:
+            return None
+        if self._signer is None:
+            settings = self.app.config
+            fallbacks = settings.get("SECRET_KEY_FALLBACKS") or ()
+            self._signer = Signer([settings.get("SECRET_KEY"), *fallbacks])
+        return self._signer
+
+    @property
+    def eager(self) -> bool:
+        """Calls run in the caller: ``TASKQUEUE_EAGER``, read each time."""
+        return read_flag(self.app.config, "TASKQUEUE_EAGER", self.config.eager)
+
+    @property
+    def eager_propagates(self) -> bool:
+        """Eager calls raise what their task raises."""
+        return read_flag(
+            self.app.config, "TASKQUEUE_EAGER_PROPAGATES", self.config.eager_propagates
+        )
+
+    def options_of(self, task: Runnable) -> tuple[TaskOptions, bytes]:
+        """A task's options with this app's defaults, and how they are stored."""
+        known = self.completed.get(task)
+        if known is None:
+            options = task.options.completed(self.config)
+            known = self.completed[task] = (options, options.stored())
+        return known
+
+    def keep_eager(self, job_id: str, fields: dict[bytes, bytes]) -> None:
+        """Keep an eager job, and drop the oldest over 1,000."""
+        self.eager_jobs[job_id] = fields
+        self.eager_jobs.move_to_end(job_id)
+        while len(self.eager_jobs) > EAGER_KEPT:
+            self.eager_jobs.popitem(last=False)
+
+
+def _from_flask_command() -> bool:
+    # Set by the flask command (Flask 3.1, flask.cli.FlaskGroup.main).
+    return os.environ.get("FLASK_RUN_FROM_CLI") == "true"
+
+
+def current_state() -> AppState:
+    """The state of the app whose context is pushed.
+
+    :raises RuntimeError: There is no context, or the app has no TaskQueue.
+    """
+    if not current_app:
+        raise RuntimeError(
+            "expected an app context: tasks and results are looked up in"
+            " current_app. Push one with 'with app.app_context():'"
+        )
+    extension = current_app.extensions.get("taskqueue")
+    if extension is None:
+        raise RuntimeError(
+            f"the app {current_app.name!r} has no TaskQueue; call"
+            " TaskQueue.init_app(app) when it is made"
+        )
+    state: AppState = extension.state
+    return state

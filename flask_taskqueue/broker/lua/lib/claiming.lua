@@ -1,0 +1,114 @@
+-- Take the next job that may run. Needs clock, args, queueing, ending.
+
+local DEAD_PER_CALL = 100
+local STATUSES = {
+  created = true, queued = true, finished = true, failed = true, started = true,
+  deferred = true, scheduled = true, stopped = true, canceled = true,
+}
+
+-- How a call to claim is given: worker, execution id, lease in seconds,
+-- 1 = this call is repeated after a lost reply, counted list of queues.
+local function read_claim()
+  return {
+    worker = arg(), execution = arg(), lease = count(), again = arg() == '1',
+    queues = list(),
+  }
+end
+
+-- A job that cannot run, kept for a look.
+local function quarantine(id, queue, reason)
+  if redis.call('TYPE', K.job .. id).ok == 'hash' then
+    end_job(id, queue, 'failed', {'tq_error', error_text('DecodeError', reason)}, {})
+  else
+    redis.call('ZADD', K.failed .. queue, seconds(now + 31536000), id)
+  end
+  return {'quarantined', id, queue, reason}
+end
+
+-- Why an id from a queue is not run: a note for the worker's log, false where
+-- the entry is only stale, nil where it may run.
+local function refusal(id, queue, row)
+  if row.err then return quarantine(id, queue, 'the job is not stored as a hash') end
+  local status, execution, expires = row[1], row[2], tonumber(row[3] or '')
+  if not status then
+    if redis.call('EXISTS', K.job .. id) == 0 then return false end
+    return quarantine(id, queue, 'the job has no status')
+  end
+  if not STATUSES[status] then
+    return quarantine(id, queue, 'the job has an unknown status')
+  end
+  if status ~= 'queued' then return false end
+  if execution and redis.call('ZSCORE', K.wip .. queue, id .. ':' .. execution) then
+    return false
+  end
+  if expires and expires <= now then
+    end_job(id, queue, 'canceled',
+      {'tq_error', error_text('TaskRevokedError', 'expired')}, {})
+    return {'expired', id, queue, ''}
+  end
+end
+
+local function start(id, queue, row, call)
+  local key = K.job .. id
+  local at = stamp(now)
+  redis.call('PERSIST', key)
+  if row[4] and row[4] ~= '' then
+    -- It had ended and somebody requeued it: a new life with full counts.
+    redis.call('HDEL', key, 'tq_retries', 'tq_recoveries', 'tq_error', 'tq_state',
+      'tq_info', 'tq_sig_info', 'tq_revoked', 'tq_children', 'tq_ignored')
+    redis.call('HSET', key, 'ended_at', '')
+  end
+  redis.call('HSET', key, 'status', 'started', 'started_at', at, 'last_heartbeat', at,
+    'worker_name', call.worker, 'tq_execution', call.execution, 'origin', queue)
+  redis.call('ZADD', K.wip .. queue, seconds(now + call.lease + 86400),
+    id .. ':' .. call.execution)
+  return {id, queue, redis.call('HGETALL', key)}
+end
+
+-- The job an earlier, unanswered call of this execution id claimed.
+local function claimed_before(call)
+  local suffix = ':' .. call.execution
+  for _, queue in ipairs(call.queues) do
+    for _, member in ipairs(redis.call('ZRANGE', K.wip .. queue, 0, -1)) do
+      if string.sub(member, -#suffix) == suffix then
+        local id = string.sub(member, 1, -#suffix - 1)
+        return {id, queue, redis.call('HGETALL', K.job .. id)}
+      end
+    end
+  end
+end
+
+-- A queue key of another type is an empty queue here, not an aborted script.
+local function pop(key)
+  local id = redis.pcall('LPOP', key)
+  return type(id) == 'string' and id or nil
+end
+
+-- returns job or false, 1 = call again (dead entries left) or 2 = held back (a
+-- queue is paused, or all are suspended), notes for the log
+local function claim(call)
+  local notes = {}
+  if call.again then
+    local job = claimed_before(call)
+    if job then return job, 0, notes end
+  end
+  if redis.call('EXISTS', K.suspended) == 1 then return false, 2, notes end
+  local paused = redis.call('SCARD', K.paused) > 0
+  local dead = 0
+  for _, queue in ipairs(call.queues) do
+    if not (paused and redis.call('SISMEMBER', K.paused, queue) == 1) then
+      while true do
+        local id = pop(K.ready .. queue) or pop(K.queue .. queue)
+        if not id then break end
+        local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_execution',
+          'tq_expires', 'ended_at')
+        local note = refusal(id, queue, row)
+        if note == nil then return start(id, queue, row, call), 0, notes end
+        if note then notes[#notes + 1] = note end
+        dead = dead + 1
+        if dead == DEAD_PER_CALL then return false, 1, notes end
+      end
+    end
+  end
+  return false, paused and 2 or 0, notes
+end

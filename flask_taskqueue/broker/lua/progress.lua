@@ -1,0 +1,12 @@
+#!lua flags=allow-oom
+-- include: args
+-- Store what a running task says of itself.
+--
+-- KEYS  none (they follow from the job)
+-- ARGV  id, queue, execution, counted list of hash pairs
+-- returns  1 stored, 0 refused: the lease is lost
+
+local id, queue, execution, fields = arg(), arg(), arg(), list()
+if not redis.call('ZSCORE', K.wip .. queue, id .. ':' .. execution) then return 0 end
+redis.call('HSET', K.job .. id, unpack(fields))
+return 1

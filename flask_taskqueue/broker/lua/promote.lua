@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- include: clock args queueing ending claiming promoting
+-- Move due jobs of queues to their ends, in order of due time.
+--
+-- KEYS  none (they follow from the queues)
+-- ARGV  most jobs to move of a queue, counted list of queues
+-- returns  milliseconds to the next due time, or -1
+
+local most = count()
+local next_due = -1
+for _, queue in ipairs(list()) do
+  local _, due = promote(queue, most)
+  if due >= 0 and (next_due < 0 or due < next_due) then next_due = due end
+end
+return next_due

@@ -1,0 +1,31 @@
+#!lua flags=allow-oom
+-- include: clock args
+-- Take out of sets what has expired: finished, failed and revoked jobs, workers
+-- without a record.
+--
+-- KEYS  none (they follow from the sets of queues and workers)
+-- ARGV  most members to take out of a set
+-- returns  number of members taken out, -1 where somebody pruned within a minute
+
+local most = arg()
+if not redis.call('SET', K.pruned, '1', 'NX', 'EX', 60) then return -1 end
+local out = 0
+for _, key in ipairs(redis.call('SMEMBERS', K.queues)) do
+  local queue = string.sub(key, #K.queue + 1)
+  for _, prefix in ipairs({K.finished, K.failed, K.canceled}) do
+    local gone = redis.pcall('ZRANGE', prefix .. queue, '-inf', '(' .. seconds(now),
+      'BYSCORE', 'LIMIT', 0, most)
+    if not gone.err and #gone > 0 then
+      out = out + redis.call('ZREM', prefix .. queue, unpack(gone))
+    end
+  end
+  for _, worker in ipairs(redis.call('SMEMBERS', K.workers_of .. queue)) do
+    if redis.call('EXISTS', worker) == 0 then
+      out = out + redis.call('SREM', K.workers_of .. queue, worker)
+    end
+  end
+end
+for _, worker in ipairs(redis.call('SMEMBERS', K.workers)) do
+  if redis.call('EXISTS', worker) == 0 then out = out + redis.call('SREM', K.workers, worker) end
+end
+return out

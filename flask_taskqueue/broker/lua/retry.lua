@@ -1,0 +1,58 @@
+#!lua flags=allow-oom
+-- include: clock args queueing ending
+-- Store a failed attempt and let the job run again.
+--
+-- KEYS  none (they follow from the job)
+-- ARGV  id, queue, execution, due ('' now, '+SECONDS', epoch), 1 = at the front,
+--       queue of the next execution, error ('': no attempt is counted), counted
+--       list of hash pairs, counted list of stream pairs (empty: no entry)
+-- returns  {code, retries}; 1 stored, 2 this execution had stored it before,
+--          3 revoked meanwhile: it ended instead, 0 refused: it has lost its lease
+
+local ERRORS_KEPT = 100
+
+local id, queue, execution = arg(), arg(), arg()
+local due, front, target = instant(arg()), arg() == '1', arg()
+local failure, fields, entry = arg(), list(), list()
+local key = K.job .. id
+
+if not take_lease(id, queue, execution) then
+  local row = redis.pcall('HMGET', key, 'tq_execution', 'status', 'tq_retries')
+  if row.err or row[1] ~= execution or row[2] == 'started' then return {0, 0} end
+  return {2, tonumber(row[3] or '0')}
+end
+drop_execution(id, execution)
+
+local retries = tonumber(redis.call('HGET', key, 'tq_retries') or '') or 0
+local errors = {}
+if failure ~= '' then
+  errors = {'tq_error', failure, 'tq_error_' .. retries, failure}
+  redis.call('HDEL', key, 'tq_error_' .. (retries - ERRORS_KEPT))
+end
+
+if redis.call('HEXISTS', key, 'tq_revoked') == 1 then
+  extend(errors, {'tq_error', error_text('TaskRevokedError', 'revoked')})
+  end_job(id, queue, 'canceled', errors, {})
+  return {3, retries}
+end
+
+if failure ~= '' then retries = retries + 1 end
+redis.call('HDEL', key, 'tq_state', 'tq_info', 'tq_sig_info')
+extend(fields, errors)
+extend(fields, {
+  'tq_retries', retries, 'started_at', '', 'worker_name', '', 'origin', target,
+})
+if due and due > now then
+  extend(fields, {'status', 'scheduled', 'tq_eta', seconds(due)})
+  redis.call('HSET', key, unpack(fields))
+  schedule(target, id, due)
+else
+  extend(fields, {'status', 'queued', 'enqueued_at', stamp(now)})
+  redis.call('HSET', key, unpack(fields))
+  push(target, id, front)
+end
+if #entry > 0 then
+  add_result(id, entry)
+  redis.call('EXPIRE', K.results .. id, 31536000)
+end
+return {1, retries}

@@ -1,0 +1,79 @@
+#!lua flags=allow-oom
+-- include: clock args queueing ending claiming promoting
+-- Look after all queues: expired leases, due jobs, ids left by dead waiters,
+-- dependents left over. Every worker calls it every 2 s.
+--
+-- KEYS  none (they follow from the set of queues)
+-- ARGV  longest gap between sweeps in seconds, lease in seconds, most jobs to move
+--       of a queue
+-- returns  {recovered, milliseconds to the next due time or -1, queues with ids
+--          left by a waiter, names of parked tasks, paused queues, 1 = all are
+--          suspended}; recovered: list of {id, queue, what} as lib/ending.lua says
+
+local gap, lease, most = count(), count(), count()
+local queues = {}
+for _, key in ipairs(redis.call('SMEMBERS', K.queues)) do
+  if string.sub(key, 1, #K.queue) == K.queue then
+    queues[#queues + 1] = string.sub(key, #K.queue + 1)
+  end
+end
+
+-- Nobody swept for a while: Redis was away, or the clock was set. The leases ran
+-- out because of that, not because their workers are gone.
+local swept = tonumber(redis.call('GET', K.swept) or '')
+local late = not swept or now - swept > gap or now < swept
+redis.call('SET', K.swept, seconds(now))
+
+local function is_ours(member)
+  local at = string.find(member, ':', 1, true)
+  if not at then return nil end
+  local id, execution = string.sub(member, 1, at - 1), string.sub(member, at + 1)
+  local held = redis.pcall('HGET', K.job .. id, 'tq_execution')
+  if type(held) == 'table' or held == execution or not held and
+    redis.call('EXISTS', K.job .. id) == 0 then return id, execution end
+end
+
+local function recover(queue, out)
+  local set = K.wip .. queue
+  local deadline = now + 86400 + (late and lease or 0)
+  local expired = redis.call('ZRANGE', set, '-inf', seconds(deadline), 'BYSCORE',
+    'LIMIT', 0, late and 10000 or 100)
+  for _, member in ipairs(expired) do
+    local id, execution = is_ours(member)
+    if id and late then
+      redis.call('ZADD', set, seconds(deadline), member)
+    elseif id and take_lease(id, queue, execution) then
+      out[#out + 1] = {id, queue, recover_job(id, queue, execution, 'its worker is gone')}
+    end
+  end
+end
+
+local recovered, ready = {}, {}
+local next_due = -1
+for _, queue in ipairs(queues) do
+  local found = redis.call('EXISTS', K.wip .. queue, K.scheduled .. queue, K.ready .. queue)
+  if found > 0 then
+    recover(queue, recovered)
+    local _, due = promote(queue, most)
+    if due >= 0 and (next_due < 0 or due < next_due) then next_due = due end
+    if redis.call('EXISTS', K.ready .. queue) == 1 then ready[#ready + 1] = queue end
+  end
+end
+
+if redis.call('EXISTS', K.followups) == 1 then
+  local left = redis.call('HGETALL', K.followups)
+  for i = 1, math.min(#left, 20), 2 do
+    local cursor, status = string.match(left[i + 1], '^(%d+) (%a+)$')
+    cursor = cursor and release_dependents(left[i], status, cursor) or '0'
+    if cursor == '0' then
+      redis.call('HDEL', K.followups, left[i])
+    else
+      redis.call('HSET', K.followups, left[i], cursor .. ' ' .. status)
+    end
+  end
+end
+
+return {
+  recovered, next_due, ready, redis.call('SMEMBERS', K.parked_names),
+  redis.call('SMEMBERS', K.paused), redis.call('EXISTS', K.suspended),
+}

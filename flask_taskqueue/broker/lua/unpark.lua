@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- include: clock args queueing
+-- Put parked jobs of a task that a worker knows back into the queues it serves.
+--
+-- KEYS  none (they follow from the jobs)
+-- ARGV  task, most jobs to look at, counted list of queues
+-- returns  number of jobs put back
+
+local task, most, served = arg(), count(), {}
+for _, queue in ipairs(list()) do served[queue] = true end
+local set = K.parked .. task
+local moved = 0
+for _, id in ipairs(redis.call('ZRANGE', set, 0, most - 1)) do
+  local row = redis.pcall('HMGET', K.job .. id, 'status', 'origin')
+  if row.err or row[1] ~= 'deferred' then
+    redis.call('ZREM', set, id)
+  elseif served[row[2]] then
+    redis.call('ZREM', set, id)
+    redis.call('ZREM', K.deferred .. row[2], id)
+    redis.call('HSET', K.job .. id, 'status', 'queued')
+    push(row[2], id, false)
+    moved = moved + 1
+  end
+end
+if redis.call('EXISTS', set) == 0 then redis.call('SREM', K.parked_names, task) end
+return moved

@@ -1,0 +1,137 @@
+"""``TASKQUEUE_URL``: what it may look like, and what it says."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from redis.connection import parse_url
+
+from ..errors import ConfigError
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "embedded")
+
+# What a reply looks like in Python must not depend on the URL.
+_REFUSED = ("decode_responses", "encoding", "legacy_responses", "protocol")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where Redis is.
+
+    :param options: redis-py's arguments for a connection; with Sentinel without
+        those that say where.
+    :param directory: Data of the embedded server, when that is meant.
+    :param sentinels: Hosts and ports to ask, when Sentinel is meant.
+    :param service: Name the Sentinels know the server by.
+    :param sentinel_options: redis-py's arguments for connections to Sentinels.
+    """
+
+    options: dict[str, t.Any] = field(default_factory=dict)
+    directory: Path | None = None
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinel_options: dict[str, t.Any] = field(default_factory=dict)
+
+
+def mask(url: str) -> str:
+    """The URL with ``***`` for passwords, also of one that is written wrongly."""
+    # Up to the last "@": a password may contain what should have been escaped.
+    url = re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", url)
+
+
+def parse(url: str) -> Address:
+    """Read ``TASKQUEUE_URL``.
+
+    :raises ConfigError: It is not of a known form. The message masks passwords.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        raise ConfigError(
+            "expected 'TASKQUEUE_URL' to be the URL of a Redis or Valkey server"
+            f" ({', '.join(f'{name}://' for name in SCHEMES)}), got {mask(url)!r}:"
+            " no other broker is supported"
+        )
+    try:
+        if scheme == "embedded":
+            return _embedded(rest)
+        if scheme == "redis+sentinel":
+            return _sentinel(rest)
+        return Address(options=_options(url))
+    except ValueError as error:
+        # Some of urllib's texts quote what can be a part of the password.
+        cause = None if "@" in url else error
+        raise ConfigError(
+            f"expected 'TASKQUEUE_URL' to be {_form(scheme)}, got {mask(url)!r}"
+        ) from cause
+
+
+def _form(scheme: str) -> str:
+    """What a URL of this scheme looks like."""
+    forms = {
+        "embedded": "embedded:///absolute/directory",
+        "redis+sentinel": (
+            "redis+sentinel://[user:password@]host:port,host:port/service[/db]"
+        ),
+        "unix": "unix://[user:password@]/path/of/socket[?db=N]",
+    }
+    usual = f"{scheme}://[user:password@]host[:port][/db]"
+    return forms.get(scheme, usual) + f" (options not accepted: {', '.join(_REFUSED)})"
+
+
+def _embedded(directory: str) -> Address:
+    if not Path(directory).is_absolute():
+        raise ValueError("expected an absolute directory")
+    return Address(directory=Path(directory))
+
+
+def _sentinel(rest: str) -> Address:
+    place, _, query = rest.partition("?")
+    hosts, _, path = place.partition("/")
+    login, _, hosts = hosts.rpartition("@")
+    service, _, db = path.partition("/")
+    if not service:
+        raise ValueError("expected the name of a service")
+    options = _options(f"redis://{login}{'@' * bool(login)}host/{db}?{query}")
+    del options["host"]
+    return Address(
+        options={
+            name: value
+            for name, value in options.items()
+            if not name.startswith("sentinel_")
+        },
+        sentinels=tuple(_host_and_port(text) for text in hosts.split(",")),
+        service=service,
+        sentinel_options={
+            name.removeprefix("sentinel_"): value
+            for name, value in options.items()
+            if name.startswith("sentinel_")
+        },
+    )
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError("expected a host")
+    return parts.hostname, parts.port or 26379
+
+
+def _options(url: str) -> dict[str, t.Any]:
+    """redis-py's reading of the URL, after a look at what it overlooks."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("expected a path")
+    else:
+        # redis-py takes database 0 and port 6379 for what it cannot read.
+        if not re.fullmatch(r"/?[0-9]*", parts.path) or parts.port == 0:
+            raise ValueError("expected a port and the number of a database")
+    options: dict[str, t.Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    if not options.keys().isdisjoint(_REFUSED):
+        raise ValueError(f"expected none of {', '.join(_REFUSED)}")
+    return options

@@ -1,0 +1,216 @@
+"""``flask worker``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import secrets
+import socket
+import sys
+import threading
+import typing as t
+from importlib.metadata import version
+
+import click
+from flask import Flask
+from flask.cli import ScriptInfo
+
+from ..appstate import AppState
+from ..broker import embedded
+from ..errors import ConfigError
+from ..extension import TaskQueue
+from ..worker.pools import PreforkPool, SoloPool
+from ..worker.supervisor import Supervisor, WorkerOptions
+
+POOLS = ("prefork", "solo")
+NOT_OFFERED = {
+    "eventlet": "eventlet is no longer developed by its authors;"
+    " use prefork or solo",
+}
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class PoolType(click.Choice[str]):
+    """The pools, with a word on those people know from elsewhere."""
+
+    def convert(
+        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Check a name."""
+        if value in NOT_OFFERED:
+            self.fail(NOT_OFFERED[value], param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class QueueList(click.ParamType):
+    """Names, separated by commas."""
+
+    name = "QUEUES"
+
+    def convert(
+        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split and check."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(n.strip() for n in value.split(",") if n.strip()))
+        if not names or any(re.search(r"[\s:]", name) for name in names):
+            self.fail(f"expected names of queues as in a,b, got {value!r}", param, ctx)
+        return names
+
+
+class Concurrency(click.ParamType):
+    """A number of slots, or ``auto``."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """``auto`` is the number of CPUs this process may use."""
+        if str(value).lower() == "auto":
+            return _cpus()
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"expected a number >= 1 or auto, got {value!r}", param, ctx)
+        return int(value)
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@click.group("worker", invoke_without_command=True)
+@click.option("-Q", "--queues", type=QueueList(), help="Queues, by priority.")
+@click.option(
+    "-c", "--concurrency", type=Concurrency(), default="auto", show_default=True,
+    help="Jobs that run at once; auto: one for each CPU.",
+)
+@click.option(
+    "-P", "--pool", type=PoolType(POOLS), default="prefork", show_default=True,
+    help="How they run at once.",
+)
+@click.option(
+    "-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False),
+    default="info", show_default=True, help="What is logged.",
+)
+@click.option("-n", "--name", help="Begins the worker's name; the host's by default.")
+@click.option("--burst", is_flag=True, help="End when no job waits.")
+@click.option(
+    "--shutdown-timeout", type=click.FloatRange(min=0), default=25.0,
+    show_default=True, help="Seconds running jobs may take after a request to stop.",
+)
+@click.pass_context
+def group(ctx: click.Context, **given: t.Any) -> None:
+    """Run a worker: take jobs from queues and run them.
+
+    TERM or INT lets running jobs finish; QUIT, or INT again, gives them back at
+    once. Exit codes: 0 every job finished, 75 jobs were given back, 70 the worker's
+    processes cannot start.
+    """
+    if ctx.invoked_subcommand is None:
+        app = ctx.ensure_object(ScriptInfo).load_app()
+        sys.exit(run(app, **given))
+
+
+def run(
+    app: Flask,
+    *,
+    queues: tuple[str, ...] | None,
+    concurrency: int,
+    pool: str,
+    loglevel: str,
+    name: str | None,
+    burst: bool,
+    shutdown_timeout: float,
+) -> int:
+    """Run a worker in this process; its exit code."""
+    extension = app.extensions.get("taskqueue")
+    if not isinstance(extension, TaskQueue):
+        raise click.ClickException(f"the app {app.name!r} has no TaskQueue")
+    set_up_logging(loglevel)
+    # Nothing of this context may be left when the children are forked.
+    with app.app_context():
+        extension.load_tasks(app)
+        state = extension.state
+    if pool == "solo" and concurrency > 1:
+        concurrency = 1
+    options = WorkerOptions(
+        name=worker_name(name),
+        queues=queues or state.config.router.queue_names,
+        concurrency=concurrency,
+        burst=burst,
+        shutdown_timeout=shutdown_timeout,
+    )
+    try:
+        click.echo(banner(state, options, pool, extension))
+        supervisor = Supervisor(state, options)
+        supervisor.install_signals()
+        if pool == "solo":
+            return _run_solo(state, supervisor)
+        supervisor.pool = PreforkPool(state, supervisor.disown)
+        return supervisor.run()
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run_solo(state: AppState, supervisor: Supervisor) -> int:
+    """The slot needs the main thread for its soft limits, so the supervisor is the
+    one that gets a thread."""
+    pool = SoloPool(state)
+    supervisor.pool = pool
+    codes: list[int] = []
+    started = threading.Event()
+
+    def supervise() -> None:
+        codes.append(supervisor.run(on_staffed=started.set))
+
+    thread = threading.Thread(target=supervise, name="supervisor")
+    thread.start()
+    while not started.wait(0.2) and thread.is_alive():
+        continue
+    pool.run()
+    thread.join()
+    return codes[0] if codes else 1
+
+
+def worker_name(given: str | None) -> str:
+    """A name no other worker has, now or later."""
+    stem = re.sub(r"[^A-Za-z0-9_.@-]", "_", given or socket.gethostname())[:100]
+    return f"{stem}.{os.getpid()}.{secrets.token_hex(3)}"
+
+
+def set_up_logging(level: str) -> None:
+    """Give the root logger a handler if the app gave it none; set our level."""
+    number = getattr(logging, level.upper())
+    if not logging.getLogger().handlers:
+        logging.basicConfig(
+            level=number, format="%(asctime)s %(levelname)s %(process)d %(message)s"
+        )
+    logging.getLogger("flask_taskqueue").setLevel(number)
+
+
+def banner(
+    state: AppState, options: WorkerOptions, pool: str, extension: TaskQueue
+) -> str:
+    """What a worker says first."""
+    url = state.url
+    rows = [
+        f"{options.name}  Flask-TaskQueue {version('Flask-TaskQueue')},"
+        f" Python {platform.python_version()}, {platform.platform()}",
+        "",
+        f"- app:         {state.app.name}",
+        f"- broker:      {state.broker.masked_url}",
+        f"- concurrency: {options.concurrency} ({pool})",
+        f"- queues:      {', '.join(options.queues)}",
+        "",
+        "[tasks]",
+        *(f"  . {name}" for name in sorted(extension.tasks)),
+    ]
+    if url.startswith("embedded://"):
+        directory = url.removeprefix("embedded://")
+        rows += ["", embedded.notice(embedded.Path(directory))]
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,102 @@
+"""Runs a job in its caller, without Redis, by the worker's own code."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from datetime import UTC, datetime
+
+from .appstate import AppState
+from .broker.scripts import Argument, Lease, NewJob
+from .errors import TaskNotRegistered, TaskRevokedError
+from .inspector import RESULT
+from .job import StoredJob
+from .stored_error import dump_error
+from .worker.execution import Executor, Failed, Parked, Retried, Returned
+from .worker.limits import NoTimer
+from .worker.outcome import end_of, said
+
+WORKER = "eager"
+
+
+def _raw(fields: t.Mapping[str, Argument]) -> dict[bytes, bytes]:
+    return {
+        name.encode(): value if isinstance(value, bytes) else str(value).encode()
+        for name, value in fields.items()
+    }
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class EagerReporter:
+    """Keeps what a running task says of itself beside its other fields."""
+
+    def __init__(
+        self, state: AppState, job_id: str, fields: dict[bytes, bytes]
+    ) -> None:
+        self._state = state
+        self._job_id = job_id
+        self._fields = fields
+
+    def report(self, state: str, info: bytes) -> None:
+        """Keep a state and its JSON value."""
+        self._fields.update(_raw(said(self._state, self._job_id, state, info)))
+
+
+def run(state: AppState, new: NewJob) -> BaseException | None:
+    """Run a prepared job now, its retries and links too.
+
+    Times to wait (countdown, eta, delays of retries) are not waited; limits are not
+    kept.
+
+    :return: The exception it ended with, or ``None``.
+    :raises TaskNotRegistered: Its task is not known here.
+    """
+    at = _stamp()
+    fields = _raw(new.fields) | _raw(
+        {
+            "status": "started", "origin": new.queue, "created_at": at,
+            "enqueued_at": at, "started_at": at, "worker_name": WORKER,
+        }
+    )  # fmt: skip
+    state.keep_eager(new.id, fields)
+    if new.expires and not new.expires.startswith("+"):
+        if float(new.expires) <= time.time():
+            return _expire(fields)
+    executor = Executor(state, WORKER, NoTimer(), eager=True)
+    reporter = EagerReporter(state, new.id, fields)
+    while True:
+        stored = StoredJob(new.id, fields, new.queue)
+        outcome = executor.run(stored, reporter)
+        if isinstance(outcome, Retried):
+            _count_retry(stored, outcome, fields)
+        elif isinstance(outcome, Parked):
+            state.eager_jobs.pop(new.id, None)
+            raise TaskNotRegistered(f"no task {outcome.task!r} is registered here")
+        elif not isinstance(outcome, Returned):
+            break
+    ended = end_of(state, stored, Lease(new.queue, new.id, WORKER), outcome)
+    fields.update(_raw({**ended.fields, "status": ended.status, "ended_at": _stamp()}))
+    fields.update({RESULT + name: raw for name, raw in _raw(ended.entry).items()})
+    for link in ended.links:
+        run(state, link)
+    return outcome.exception if isinstance(outcome, Failed) else None
+
+
+def _count_retry(
+    stored: StoredJob, outcome: Retried, fields: dict[bytes, bytes]
+) -> None:
+    retries = stored.retries
+    fields.update(_raw(outcome.fields))
+    fields[b"tq_error"] = fields[f"tq_error_{retries}".encode()] = outcome.error
+    fields[b"tq_retries"] = str(retries + 1).encode()
+
+
+def _expire(fields: dict[bytes, bytes]) -> BaseException:
+    error = TaskRevokedError("expired")
+    fields[b"status"] = b"canceled"
+    fields[b"ended_at"] = _stamp().encode()
+    fields[b"tq_error"] = dump_error(error, "")
+    return error

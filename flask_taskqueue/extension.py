@@ -1,0 +1,304 @@
+"""TaskQueue: binds the parts to a Flask app. The only place that knows them all."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import typing as t
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from importlib.util import find_spec
+
+from flask import Flask, Response, current_app
+from werkzeug.utils import import_string
+
+from . import task as tasks_module
+from .appstate import AppState
+from .config import load_config
+from .options import CallOptions, DecoratorOptions, TaskOptions
+from .producer import prepare, send
+from .result import AsyncResult
+from .signature import Signature
+from .task import (
+    AnyTask,
+    BindingDecorator,
+    Decorator,
+    Registry,
+    Task,
+    checked_arguments,
+    decorate,
+)
+
+logger = logging.getLogger(__name__)
+
+P = t.ParamSpec("P")
+R = t.TypeVar("R")
+
+Seconds = float | timedelta
+
+
+class TaskQueue:
+    """Background tasks for one Flask app or several.
+
+    :param app: Bound at once; or later, with :meth:`init_app`.
+    :param url: Where Redis is, as ``TASKQUEUE_URL``.
+    :param settings: Defaults of configuration keys: lower case, without
+        ``TASKQUEUE_``. An app's own configuration comes first.
+    """
+
+    def __init__(
+        self, app: Flask | None = None, *, url: str | None = None, **settings: t.Any
+    ) -> None:
+        self._settings = settings if url is None else {"url": url, **settings}
+        self._registry = Registry(shared=tasks_module.shared)
+        self._states: weakref.WeakKeyDictionary[Flask, AppState] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._discoveries: list[tuple[tuple[str, ...] | None, str]] = []
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Bind to an app: read its configuration, add commands and the endpoint.
+
+        Opens no connection.
+
+        :raises ConfigError: A configuration value cannot be used.
+        :raises RuntimeError: The app has a TaskQueue already.
+        """
+        if "taskqueue" in app.extensions:
+            raise RuntimeError(
+                f"the app {app.name!r} has a TaskQueue already: call init_app once"
+            )
+        config = load_config(app.config, self._settings)
+        self._states[app] = AppState(app, config, self._registry)
+        app.extensions["taskqueue"] = self
+        from . import cli, web
+
+        cli.add_commands(app)
+        if config.status_prefix is not None:
+            web.add_status(app, config.status_prefix)
+
+    @property
+    def state(self) -> AppState:
+        """The current app's state.
+
+        :raises RuntimeError: There is no app context, or its app is not served by
+            this TaskQueue.
+        """
+        if not current_app:
+            raise RuntimeError(
+                "expected an app context: a TaskQueue works for the app of the"
+                " current context. Push one with 'with app.app_context():'"
+            )
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        try:
+            return self._states[app]
+        except KeyError:
+            raise RuntimeError(
+                f"this TaskQueue does not serve the app {app.name!r}: call its"
+                " init_app(app) when the app is made"
+            ) from None
+
+    # --- tasks ---
+
+    @property
+    def tasks(self) -> Mapping[str, AnyTask]:
+        """The tasks known here by name, shared ones included. Read-only."""
+        return self._registry
+
+    @t.overload
+    def task(
+        self, function: Callable[P, t.Coroutine[t.Any, t.Any, R]], /
+    ) -> Task[P, R]: ...
+    @t.overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @t.overload
+    def task(
+        self,
+        *,
+        bind: t.Literal[True],
+        name: str | None = None,
+        base: type[AnyTask] | None = None,
+        **options: t.Unpack[DecoratorOptions],
+    ) -> BindingDecorator: ...
+    @t.overload
+    def task(
+        self,
+        *,
+        bind: t.Literal[False] = False,
+        name: str | None = None,
+        base: type[AnyTask] | None = None,
+        **options: t.Unpack[DecoratorOptions],
+    ) -> Decorator: ...
+
+    def task(
+        self,
+        function: t.Any = None,
+        /,
+        *,
+        base: type[AnyTask] | None = None,
+        **given: t.Any,
+    ) -> t.Any:
+        """Make a function a task.
+
+        :param name: ``module.function`` by default.
+        :param bind: The function gets the task as its first argument.
+        :param base: A subclass of :class:`Task` to make it of.
+        :raises TypeError: An option is unknown, or of the wrong type.
+        :raises ValueError: An option is out of range, or the name is taken.
+        """
+        return decorate(self._registry, self, function, base, given)
+
+    def register_task(self, task: Task[P, R]) -> Task[P, R]:
+        """Register an instance of a class-based task.
+
+        :raises ValueError: Its name is taken.
+        """
+        if not isinstance(task, Task):
+            raise TypeError(f"expected an instance of a Task class, got {task!r}")
+        task.owner = self
+        self._registry.add(task)
+        return task
+
+    def autodiscover_tasks(
+        self,
+        packages: Iterable[str] | None = None,
+        related_name: str | Iterable[str] = "tasks",
+    ) -> None:
+        """Import modules with tasks when a worker, beat or ``flask tasks`` starts.
+
+        :param packages: The app's package and those of its blueprints by default.
+        :param related_name: Name, or names, of the module in each. A missing one is
+            skipped.
+        """
+        given = None if packages is None else tuple(packages)
+        names = [related_name] if isinstance(related_name, str) else related_name
+        self._discoveries += [(given, name) for name in names]
+
+    def load_tasks(self, app: Flask) -> None:
+        """Import what ``TASKQUEUE_IMPORTS`` and :meth:`autodiscover_tasks` name.
+
+        :raises ImportError: One of ``TASKQUEUE_IMPORTS`` is missing, or a module
+            cannot be imported.
+        """
+        for name in self._states[app].config.imports:
+            import_string(name)
+        for packages, related_name in self._discoveries:
+            for package in packages or _packages_of(app):
+                _import_related(package, related_name)
+
+    # --- calls by name ---
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        **options: t.Unpack[CallOptions],
+    ) -> AsyncResult[t.Any]:
+        """Enqueue a call of a task whose code need not be here.
+
+        :raises BrokerUnavailable: Redis did not answer within 2 s.
+        """
+        known = self._registry.get(name)
+        if known is not None:
+            return known.apply_async(args, kwargs, **options)
+        target = NamedTask(name, self)
+        return target.apply_async(args, kwargs, **t.cast(t.Any, options))
+
+    def signature(
+        self,
+        name: str,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: t.Unpack[CallOptions],
+    ) -> Signature:
+        """A call to be made later, of a task whose code need not be here."""
+        args, kwargs = checked_arguments(args, kwargs)
+        known = self._registry.get(name)
+        target = NamedTask(name, self) if known is None else known
+        given = t.cast("Mapping[str, t.Any]", options)
+        return Signature(target, args, kwargs, given, immutable=immutable)
+
+    def AsyncResult(self, id: str) -> AsyncResult[t.Any]:  # noqa: N802 - Celery's name
+        """The handle of a job."""
+        return AsyncResult(id, self.state)
+
+    # --- answers ---
+
+    def accepted(self, result: AsyncResult[t.Any]) -> Response:
+        """A view's answer to a call that takes longer: 202, and where to ask."""
+        from .web import status
+
+        return status.accepted(self.state, result)
+
+
+class NamedTask:
+    """A task known by its name alone."""
+
+    def __init__(self, name: str, queue: TaskQueue) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"expected the name of a task, got {name!r}")
+        self.name = name
+        self.options = TaskOptions()
+        self._queue = queue
+
+    def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
+        """Its signature is not known here."""
+
+    def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
+        """:raises LookupError: Always: its code is not here."""
+        raise LookupError(f"no task {self.name!r} is registered here")
+
+    def apply_async(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        **options: t.Any,
+    ) -> AsyncResult[t.Any]:
+        """Enqueue a call."""
+        state = self._queue.state
+        args, kwargs = checked_arguments(args, kwargs)
+        new = prepare(state, self, args, kwargs, options)
+        if state.eager:
+            from . import eager
+
+            error = eager.run(state, new)
+            if error is not None and state.eager_propagates:
+                raise error
+            return AsyncResult(new.id, state)
+        return AsyncResult(new.id, state, created=send(state, new))
+
+    def apply(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        **options: t.Any,
+    ) -> t.Any:
+        """:raises LookupError: Always: its code is not here."""
+        return self.invoke(args or (), kwargs or {})
+
+
+def _packages_of(app: Flask) -> list[str]:
+    names = [app.import_name, *(b.import_name for b in app.blueprints.values())]
+    packages = []
+    for name in names:
+        spec = find_spec(name) if name != "__main__" else None
+        # A module's package is where its neighbours are; a package is its own.
+        parent = name if spec and spec.submodule_search_locations else name.rpartition(".")[0]
+        packages.append(parent)
+    return list(dict.fromkeys(packages))
+
+
+def _import_related(package: str, related_name: str) -> None:
+    name = f"{package}.{related_name}" if package else related_name
+    try:
+        found = find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    if found is not None:
+        importlib.import_module(name)

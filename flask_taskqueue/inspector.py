@@ -1,0 +1,174 @@
+"""Reads jobs for whoever asks: results, CLI, JSON. Changes nothing."""
+
+from __future__ import annotations
+
+import typing as t
+from base64 import b64decode
+
+from redis.exceptions import RedisError
+
+from . import keys, serializer, states
+from .appstate import AppState
+from .broker import scripts
+from .broker.connection import is_connection_trouble
+from .errors import DecodeError, TaskRevokedError
+from .job import StoredJob
+from .stored_error import load_error, rebuild_error
+
+_FIELDS = (
+    b"status", b"origin", b"worker_name", b"enqueued_at", b"started_at", b"ended_at",
+    b"created_at", b"description", b"tq_task", b"tq_content", b"tq_options",
+    b"tq_retries", b"tq_recoveries", b"tq_state", b"tq_info", b"tq_sig_info",
+    b"tq_ignored", b"tq_error", b"tq_runtime", b"tq_children", b"tq_parent",
+    b"tq_root", b"tq_eta", b"tq_expires", b"tq_forgotten", b"retries_left",
+    b"retry_intervals", b"timeout", b"tq_headers", b"tq_carried",
+)  # fmt: skip
+
+RESULT = b"tq:result"
+"""Field of an eager job's result entry; Redis keeps those in a stream."""
+
+
+class Snapshot:
+    """A job and its last result entry, as they were at one moment.
+
+    :param last_id: Id of the result stream's last entry, where waiting begins.
+    """
+
+    def __init__(
+        self,
+        state: AppState,
+        stored: StoredJob,
+        entry: t.Mapping[bytes, bytes],
+        last_id: bytes = b"0-0",
+    ) -> None:
+        self._app_state = state
+        self.stored = stored
+        self.entry = entry
+        self.last_id = last_id
+
+    @property
+    def state(self) -> str:
+        """The job's public state."""
+        return self.stored.state
+
+    @property
+    def ready(self) -> bool:
+        """Nothing more will come."""
+        status = self.stored.status
+        return not status or status in states.ENDED
+
+    @property
+    def value(self) -> t.Any:
+        """What the task returned; ``None`` where nothing is stored.
+
+        :raises ContentDisallowed: Its content type is not accepted.
+        :raises BadSignature: It should be signed, and is not as it was.
+        """
+        raw = self.entry.get(b"return_value")
+        if raw is None or self.stored.status != "finished":
+            return None
+        encoded = _decoded(raw)
+        if (signer := self._app_state.signer) is not None:
+            signature = self.entry.get(b"tq_sig")
+            signer.verify(signature, self.stored.id.encode(), b"result", encoded)
+        # A plain rq job's content type shows in its arguments, which are not read
+        # here; its results begin as pickles do, or not.
+        content = self.stored.text("tq_content")
+        if not content:
+            content = "pickle" if encoded[:1] == b"\x80" else "json"
+        accept = self._app_state.config.accept_content
+        return serializer.loads(encoded, content, accept)
+
+    @property
+    def error(self) -> Exception | None:
+        """The exception of its end, or of its last attempt."""
+        raw = self.stored.fields.get(b"tq_error")
+        if self.stored.status == "finished":
+            return None
+        if raw:
+            return rebuild_error(raw, self._app_state.config.accept_content)
+        if self.state == states.REVOKED:
+            return TaskRevokedError("revoked")
+        if self.stored.status == "failed":
+            trace = self.traceback or ""
+            last = trace.rstrip().rpartition("\n")[2]
+            kind, _, text = last.partition(": ")
+            return rebuild_error(
+                {"type": kind, "module": "", "qualname": kind, "message": text},
+                (),
+            )
+        return None
+
+    @property
+    def traceback(self) -> str | None:
+        """Traceback of the exception of its end, or of its last attempt."""
+        raw = self.stored.fields.get(b"tq_error")
+        if self.stored.status == "finished":
+            return None
+        if raw:
+            try:
+                return load_error(raw)["traceback"] or None
+            except DecodeError:
+                return None
+        packed = self.entry.get(b"exc_string")
+        if not packed:
+            return None
+        text = serializer.decompress(_decoded(packed), 10_000_000)
+        return text.decode(errors="replace")
+
+    @property
+    def said(self) -> t.Any:
+        """What the task last gave to ``update_state(meta=…)``."""
+        raw = self.stored.fields.get(b"tq_info")
+        if not raw:
+            return {}
+        if (signer := self._app_state.signer) is not None:
+            name = self.stored.fields.get(b"tq_state", b"")
+            parts = (self.stored.id.encode(), b"progress", name, raw)
+            signer.verify(self.stored.fields.get(b"tq_sig_info"), *parts)
+        return serializer.loads(raw, "json", ("json",))
+
+
+def _decoded(raw: bytes) -> bytes:
+    try:
+        return b64decode(raw)
+    except ValueError as error:
+        raise DecodeError("the job's result is not base64") from error
+
+
+def snapshot(state: AppState, job_id: str) -> Snapshot:
+    """Read a job and its result in one round trip.
+
+    :raises BrokerUnavailable: Redis did not answer within 2 s.
+    """
+    eager = state.eager_jobs.get(job_id)
+    if eager is not None:
+        stored = StoredJob(job_id, eager)
+        return Snapshot(state, stored, _eager_entry(eager))
+    with state.broker.errors():
+        return _read(state, state.broker.monitor, job_id)
+
+
+def _eager_entry(fields: t.Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    return {
+        name.removeprefix(RESULT): value
+        for name, value in fields.items()
+        if name.startswith(RESULT)
+    }
+
+
+def _read(state: AppState, client: scripts.Client, job_id: str) -> Snapshot:
+    pipeline = client.pipeline(transaction=True)
+    pipeline.xrevrange(keys.results(job_id), count=1)
+    pipeline.hmget(keys.job(job_id), _FIELDS)
+    entries, values = pipeline.execute(raise_on_error=False)
+    if isinstance(values, RedisError):
+        if is_connection_trouble(values):
+            raise values
+        # The key holds something else: no job of anybody's.
+        values = []
+    fields = {n: v for n, v in zip(_FIELDS, values, strict=False) if v is not None}
+    last_id, entry = (b"0-0", {})
+    if isinstance(entries, list) and entries:
+        last_id, entry = entries[0]
+    return Snapshot(state, StoredJob(job_id, fields), entry, last_id)

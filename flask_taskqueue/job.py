@@ -1,0 +1,332 @@
+"""The stored job: names of its fields, their only writer and reader."""
+
+from __future__ import annotations
+
+import json
+import math
+import typing as t
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from rq.job import Job
+
+from . import serializer, states
+from .broker.scripts import Argument, NewJob
+from .errors import DecodeError
+from .options import TASK_ID, TaskOptions
+from .retry import RetryPolicy, rq_interval
+from .signing import Signer
+
+RQ_TIMEOUT = 180.0
+"""Seconds RQ gives a job that names no time-out (rq 2.12, Queue.DEFAULT_TIMEOUT)."""
+
+SIGNED = (
+    "tq_task", "tq_content", "tq_options", "tq_headers", "tq_carried",
+    "tq_links", "tq_errlinks", "tq_cause", "tq_parent", "tq_root",
+)  # fmt: skip
+"""Fields besides the arguments that decide how a job runs: signed together."""
+
+Fields = Mapping[bytes, bytes]
+
+
+def signed_parts(job_id: str, data: bytes, fields: Mapping[str, Argument]) -> list[bytes]:
+    """What the signature of a job covers, in order."""
+    rest = [_as_bytes(fields.get(name, b"")) for name in SIGNED]
+    return [job_id.encode(), data, *rest]
+
+
+def _as_bytes(value: Argument) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def compose(
+    job_id: str,
+    task: str,
+    options: TaskOptions,
+    *,
+    data: bytes,
+    stored_options: bytes,
+    more: Mapping[str, Argument],
+    signer: Signer | None,
+) -> dict[str, Argument]:
+    """The fields of a new job's hash, status and times excepted.
+
+    :param options: Completed ones.
+    :param data: Its call as :func:`.serializer.dump_call` wrote it.
+    :param more: Fields that only some jobs have.
+    """
+    limit = options.time_limit
+    fields: dict[str, Argument] = {
+        "data": serializer.compress(data),
+        # RQ shows this text; without arguments, which may be secrets.
+        "description": task,
+        # RQ reads whole seconds; -1 is no limit.
+        "timeout": math.ceil(limit) if isinstance(limit, (int, float)) else -1,
+        "result_ttl": t.cast(int, options.result_ttl),
+        "failure_ttl": t.cast(int, options.failure_ttl),
+        "tq_task": task,
+        "tq_content": t.cast(str, options.serializer),
+        "tq_options": stored_options,
+        **more,
+    }
+    if options.on_worker_lost == "fail":
+        fields["tq_on_lost"] = "fail"
+    if options.max_recoveries != 3:
+        fields["tq_max_recoveries"] = options.max_recoveries
+    if signer is not None:
+        fields["tq_sig"] = signer.sign(*signed_parts(job_id, data, fields))
+    return fields
+
+
+class StoredJob:
+    """A job as Redis has it. Every field is read when asked for, and nothing in it
+    is trusted: :class:`.errors.DecodeError` names the field that cannot be read.
+
+    :param fields: The hash as it came.
+    """
+
+    __slots__ = ("fields", "id", "queue")
+
+    def __init__(self, job_id: str, fields: Fields, queue: str = "") -> None:
+        self.id = job_id
+        self.fields = fields
+        self.queue = queue or self.text("origin")
+
+    # --- how fields are read --------------------------------------------------
+
+    def text(self, name: str, default: str = "") -> str:
+        """A field as text."""
+        raw = self.fields.get(name.encode())
+        if raw is None:
+            return default
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"the job's field {name!r} is not UTF-8 text") from error
+
+    def number(self, name: str, default: float | None = None) -> float | None:
+        """A field as a finite number."""
+        raw = self.text(name)
+        if not raw:
+            return default
+        try:
+            number = float(raw)
+        except ValueError as error:
+            raise DecodeError(f"the job's field {name!r} is not a number") from error
+        if not math.isfinite(number):
+            raise DecodeError(f"the job's field {name!r} is not a finite number")
+        return number
+
+    def count(self, name: str) -> int:
+        """A field as an integer >= 0; 0 where there is none."""
+        number = self.number(name, 0.0) or 0.0
+        return max(int(number), 0)
+
+    def instant(self, name: str) -> datetime | None:
+        """A field of epoch seconds, or of RQ's time stamp, as an aware datetime."""
+        raw = self.text(name)
+        if not raw:
+            return None
+        try:
+            if raw[-1] == "Z":
+                return datetime.fromisoformat(raw)
+            return datetime.fromtimestamp(float(raw), UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise DecodeError(f"the job's field {name!r} is not an instant") from error
+
+    def mapping(self, name: str) -> dict[str, t.Any]:
+        """A JSON field as a dict; empty where there is none."""
+        value = self._json(name, {})
+        if not isinstance(value, dict):
+            raise DecodeError(f"the job's field {name!r} is not a JSON object")
+        return value
+
+    def rows(self, name: str) -> list[t.Any]:
+        """A JSON field as a list; empty where there is none."""
+        value = self._json(name, [])
+        if not isinstance(value, list):
+            raise DecodeError(f"the job's field {name!r} is not a JSON list")
+        return value
+
+    def _json(self, name: str, default: object) -> object:
+        raw = self.fields.get(name.encode())
+        if not raw:
+            return default
+        try:
+            return json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"the job's field {name!r} is not JSON") from error
+
+    # --- what they mean -------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        """There is such a job, and nobody forgot it."""
+        return bool(self.fields.get(b"status")) and b"tq_forgotten" not in self.fields
+
+    @property
+    def status(self) -> str:
+        """RQ's status; ``""`` where there is no such job."""
+        return self.text("status") if self.exists else ""
+
+    @property
+    def state(self) -> str:
+        """The state users see."""
+        shows = self.status == "started" or b"tq_ignored" in self.fields
+        said = self.text("tq_state") if shows else ""
+        retries = 0 if self.text("ended_at") else self.retries
+        return states.public_state(self.status, retries=retries, said=said)
+
+    @property
+    def task(self) -> str:
+        """Name of its task; ``""`` for a job of a plain ``rq`` producer."""
+        return self.text("tq_task")
+
+    @property
+    def retries(self) -> int:
+        """Retries done."""
+        return self.count("tq_retries")
+
+    @property
+    def recoveries(self) -> int:
+        """Times it was given to another worker because one was lost."""
+        return self.count("tq_recoveries")
+
+    @property
+    def options(self) -> dict[str, t.Any]:
+        """What its producer decided about how it runs."""
+        return self.mapping("tq_options")
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """Its retry policy; from RQ's fields where it is a plain ``rq`` job."""
+        if self.task:
+            try:
+                return RetryPolicy.from_dict(self.options.get("retry"))
+            except ValueError as error:
+                raise DecodeError(f"the job's retry policy: {error}") from error
+        left = self.count("retries_left")
+        interval = rq_interval(self.rows("retry_intervals"), left) if left else 0
+        return RetryPolicy(max_retries=self.retries + left, delay=interval)
+
+    def limit(self, name: str) -> float | None:
+        """``time_limit`` or ``soft_time_limit`` in seconds, ``None`` without one.
+
+        A plain ``rq`` job has RQ's time-out as its soft limit, and a hard one 60 s
+        later, as RQ's worker does.
+        """
+        if not self.task:
+            timeout = self.number("timeout", RQ_TIMEOUT) or RQ_TIMEOUT
+            if timeout < 0:
+                return None
+            return timeout if name == "soft_time_limit" else timeout + 60
+        value = self.options.get(name)
+        if value is None or (isinstance(value, (int, float)) and value > 0):
+            return value
+        raise DecodeError(f"the job's {name} is not a number of seconds")
+
+    def content_type(self, data: bytes) -> str:
+        """Content type of its arguments, told from the first byte without a field."""
+        return self.text("tq_content") or serializer.content_type_of(data)
+
+    def data(self, max_bytes: int) -> bytes:
+        """Its call, decompressed.
+
+        :raises PayloadTooLarge: It is larger than ``max_bytes``.
+        """
+        return serializer.decompress(self.fields.get(b"data", b""), max_bytes)
+
+    def verify(self, signer: Signer, data: bytes) -> None:
+        """Check the signature of what decides how it runs.
+
+        :raises BadSignature: Unsigned, or altered.
+        """
+        fields = {name: self.fields.get(name.encode(), b"") for name in SIGNED}
+        signer.verify(self.fields.get(b"tq_sig"), *signed_parts(self.id, data, fields))
+
+    @property
+    def children(self) -> list[str]:
+        """Ids of the jobs it enqueued."""
+        return [x for x in self.rows("tq_children") if isinstance(x, str)]
+
+
+# --- links: jobs that are ready but for their arguments -------------------------
+
+
+def pack_link(job: NewJob, task: str, call: bytes, immutable: bool) -> dict[str, t.Any]:
+    """A prepared job without its arguments, as JSON values."""
+    fields = {
+        name: value.decode() if isinstance(value, bytes) else value
+        for name, value in job.fields.items()
+    }
+    return {
+        "id": job.id, "queue": job.queue, "front": job.front, "due": job.due,
+        "expires": job.expires, "fields": fields, "task": task,
+        "call": b64encode(call).decode(), "immutable": immutable,
+    }  # fmt: skip
+
+
+class Link:
+    """A job to enqueue when its parent has ended.
+
+    :param row: What :func:`pack_link` made.
+    :raises DecodeError: It is something else.
+    """
+
+    __slots__ = ("call", "content", "immutable", "job", "task")
+
+    def __init__(self, row: object) -> None:
+        try:
+            values = t.cast("dict[str, t.Any]", row)
+            self.job = NewJob(
+                id=_checked_id(values["id"]), queue=str(values["queue"]),
+                front=bool(values["front"]), due=str(values["due"]),
+                expires=str(values["expires"]), fields=dict(values["fields"]),
+            )  # fmt: skip
+            self.task = str(values["task"])
+            self.call = b64decode(values["call"])
+            self.content = str(self.job.fields["tq_content"])
+            self.immutable = bool(values["immutable"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DecodeError("the job's links cannot be read") from error
+
+    def with_args(
+        self, before: Sequence[t.Any], accept: t.Collection[str], signer: Signer | None
+    ) -> NewJob:
+        """The job with arguments put before its own, unless it is immutable."""
+        limit = len(self.call)
+        _, _, args, kwargs = serializer.load_call(self.call, self.content, accept, limit)
+        args = args if self.immutable else [*before, *args]
+        # Its size was checked as a result: a large one is for the child to refuse.
+        data = serializer.dump_call(self.task, args, kwargs, self.content, 2**62)
+        fields = {**self.job.fields, "data": serializer.compress(data)}
+        if signer is not None:
+            fields["tq_sig"] = signer.sign(*signed_parts(self.job.id, data, fields))
+        return NewJob(
+            id=self.job.id, queue=self.job.queue, front=self.job.front,
+            due=self.job.due, expires=self.job.expires, fields=fields,
+        )  # fmt: skip
+
+
+def _checked_id(value: object) -> str:
+    if isinstance(value, str) and TASK_ID.fullmatch(value):
+        return value
+    raise DecodeError("the job's links have an impossible id")
+
+
+class TaskJob(Job):
+    """One of our jobs as an :class:`rq.job.Job`, for code written for RQ.
+
+    :attr:`stored` has what RQ's class does not know. Fetch one with
+    ``TaskJob.fetch(id, connection=…, serializer=JSONSerializer)``.
+    """
+
+    stored: StoredJob
+
+    def restore(self, raw_data: t.Any) -> None:
+        """Take over the fields of a hash."""
+        super().restore(raw_data)
+        self.stored = StoredJob(self.id, raw_data)
+
+

@@ -1,0 +1,86 @@
+"""Every Redis key the package reads or writes: name, type, lifetime.
+
+RQ's keys keep RQ's names and types (rq 2.12). Own keys start with ``tq:``.
+The scripts get :data:`PREFIXES` as a table, so that no script spells a key.
+"""
+
+from __future__ import annotations
+
+PREFIXES = {
+    # RQ: hash of a job; until its TTL after the end
+    "job": "rq:job:",
+    # RQ: stream of a job's results; TTL of the job
+    "results": "rq:results:",
+    # RQ: list of waiting job ids
+    "queue": "rq:queue:",
+    # RQ: sorted sets of job ids, one per queue
+    "wip": "rq:wip:",
+    "finished": "rq:finished:",
+    "failed": "rq:failed:",
+    "deferred": "rq:deferred:",
+    "scheduled": "rq:scheduled:",
+    "canceled": "rq:canceled:",
+    # RQ: records of running executions; TTL 60 s past the last renewal
+    "execution": "rq:execution:",
+    "executions": "rq:executions:",
+    # RQ: set of ids waiting for a job: "rq:job:<id>" + this; and the reverse
+    "dependents_suffix": ":dependents",
+    "dependencies_prefix": "rq:job::",
+    "dependencies_suffix": ":dependencies",
+    # RQ: a worker's record; TTL from its last heartbeat
+    "worker": "rq:worker:",
+    "workers_of": "rq:workers:",
+    # RQ: channel of a worker's commands
+    "commands": "rq:pubsub:",
+    # RQ: lock of its scheduler; TTL 61 s
+    "scheduler_lock": "rq:scheduler-lock:",
+    # list of ids a waiter moved out of the queue; read before the queue
+    "ready": "tq:ready:",
+    # sorted set of ids no worker here can run; score: parked at
+    "parked": "tq:parked:",
+}
+"""Beginnings of keys that end in a job id, a queue or another name."""
+
+NAMES = {
+    "queues": "rq:queues",  # RQ: set of queue keys
+    "workers": "rq:workers",  # RQ: set of worker keys
+    "suspended": "rq:suspended",  # RQ: string; while it exists nothing is claimed
+    "paused": "tq:paused",  # set of paused queues; until resumed
+    "parked_names": "tq:parked",  # set of task names with parked jobs
+    "followups": "tq:followups",  # set of ended jobs with dependents left to look at
+    "swept": "tq:swept",  # string: time of the last sweep; no TTL, one key
+    "pruned": "tq:pruned",  # string: somebody pruned within the last minute; TTL 60 s
+    "scratch": "tq:scratch",  # stream, deleted in the script that makes it
+    "wake": "tq:wake",  # channel: an earlier due time was scheduled
+}
+"""Keys and channels that are whole names."""
+
+
+def job(job_id: str) -> str:
+    """Hash of a job."""
+    return PREFIXES["job"] + job_id
+
+
+def results(job_id: str) -> str:
+    """Stream of a job's results."""
+    return PREFIXES["results"] + job_id
+
+
+def queue(name: str) -> str:
+    """List of a queue's waiting ids."""
+    return PREFIXES["queue"] + name
+
+
+def ready(name: str) -> str:
+    """List of ids that waiters moved out of a queue."""
+    return PREFIXES["ready"] + name
+
+
+def worker(name: str) -> str:
+    """Record of a worker."""
+    return PREFIXES["worker"] + name
+
+
+def commands(worker_name: str) -> str:
+    """Channel on which a worker listens for commands."""
+    return PREFIXES["commands"] + worker_name

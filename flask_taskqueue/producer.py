@@ -1,0 +1,166 @@
+"""Turns one call into a stored job: options, route, context, bytes, enqueue."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from collections.abc import Mapping, Sequence
+from uuid import uuid4
+
+from . import context, job, serializer
+from .appstate import AppState
+from .broker import scripts
+from .broker.scripts import Argument, NewJob
+from .errors import TaskQueueError
+from .options import TaskOptions
+from .request import current
+from .signature import Signature, Target
+
+BATCH = 500
+"""Jobs written in one round trip."""
+
+
+def prepare(
+    state: AppState,
+    target: Target,
+    args: Sequence[t.Any],
+    kwargs: Mapping[str, t.Any],
+    given: Mapping[str, t.Any],
+) -> NewJob:
+    """The job that a call makes.
+
+    :param given: Options of the call.
+    :raises PayloadTooLarge: The arguments are over ``TASKQUEUE_MAX_ARGS_BYTES``.
+    :raises TypeError: An argument cannot be encoded, or an option is unknown.
+    """
+    running = current.get()
+    parent, root = (running.id, running.root_id) if running else (None, None)
+    return _prepare(state, target, args, kwargs, given, parent, root)[0]
+
+
+def _prepare(
+    state: AppState,
+    target: Target,
+    args: Sequence[t.Any],
+    kwargs: Mapping[str, t.Any],
+    given: Mapping[str, t.Any],
+    parent: str | None,
+    root: str | None,
+) -> tuple[NewJob, bytes]:
+    config = state.config
+    base, stored = state.options_of(target)
+    options = base
+    if given:
+        options = base.called(**t.cast(t.Any, given))
+        stored = options.stored()
+    job_id = options.task_id or str(uuid4())
+    queue, _ = config.router.queue_for(
+        target.name,
+        args,
+        kwargs,
+        given,
+        call_queue=given.get("queue"),
+        call_routing_key=given.get("routing_key"),
+        task_queue=base.queue,
+        task_routing_key=base.routing_key,
+    )
+    content = t.cast(str, options.serializer)
+    data = serializer.dump_call(
+        target.name, args, kwargs, content, config.max_args_bytes
+    )
+    fields = job.compose(
+        job_id,
+        target.name,
+        options,
+        data=data,
+        stored_options=stored,
+        more=_travelling(state, options, job_id, parent, root),
+        signer=state.signer,
+    )
+    new = NewJob(
+        id=job_id, queue=queue, fields=fields, front=options.priority > 0,
+        due=options.due, expires=options.expires,
+    )  # fmt: skip
+    return new, data
+
+
+def _travelling(
+    state: AppState,
+    options: TaskOptions,
+    job_id: str,
+    parent: str | None,
+    root: str | None,
+) -> dict[str, Argument]:
+    """Fields that only some jobs have."""
+    more: dict[str, Argument] = {}
+    if options.headers:
+        more["tq_headers"] = serializer.dumps(options.headers)
+    if carried := context.capture(state.config):
+        more["tq_carried"] = json.dumps(carried)
+    if parent:
+        more["tq_parent"] = parent
+        more["tq_root"] = root or parent
+    for field, signatures in (
+        ("tq_links", options.link),
+        ("tq_errlinks", options.link_error),
+    ):
+        if signatures:
+            rows = [_link(state, sig, job_id, root or job_id) for sig in signatures]
+            more[field] = json.dumps(rows)
+    return more
+
+
+def _link(
+    state: AppState, signature: object, parent: str, root: str
+) -> dict[str, t.Any]:
+    if not isinstance(signature, Signature):
+        raise TypeError(
+            f"expected links to be signatures such as add.s(3), got {signature!r}"
+        )
+    new, call = _prepare(
+        state,
+        signature.target,
+        signature.args,
+        signature.kwargs,
+        signature.options,
+        parent,
+        root,
+    )
+    for field in ("data", "tq_sig"):
+        new.fields.pop(field, None)
+    return job.pack_link(new, signature.task, call, signature.immutable)
+
+
+def send(state: AppState, new: NewJob) -> bool:
+    """Enqueue a prepared job.
+
+    :return: ``False`` where a job with its id has not ended: nothing was written.
+    :raises BrokerUnavailable: Redis did not answer within 2 s.
+    """
+    with state.broker.errors():
+        code = scripts.enqueue(state.broker.producer, new, uuid4().hex)
+    _note(new, code)
+    return code != scripts.EXISTS
+
+
+def send_many(state: AppState, jobs: Sequence[NewJob]) -> list[bool]:
+    """Enqueue prepared jobs in few round trips; see :func:`send`."""
+    codes: list[int] = []
+    for start in range(0, len(jobs), BATCH):
+        batch = [(new, uuid4().hex) for new in jobs[start : start + BATCH]]
+        with state.broker.errors():
+            codes += scripts.enqueue_many(state.broker.producer, batch)
+    for new, code in zip(jobs, codes, strict=True):
+        _note(new, code)
+    return [code != scripts.EXISTS for code in codes]
+
+
+def _note(new: NewJob, code: int) -> None:
+    if code == scripts.NOT_A_JOB:
+        raise TaskQueueError(
+            f"the key of job {new.id} holds something that is not a job;"
+            " nothing was enqueued"
+        )
+    running = current.get()
+    if running is not None and code != scripts.EXISTS:
+        running.children.append(new.id)

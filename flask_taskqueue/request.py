@@ -1,0 +1,72 @@
+"""What a running task knows about the job it runs."""
+
+from __future__ import annotations
+
+import typing as t
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .errors import Retry
+from .retry import RetryPolicy
+
+
+class Reporter(t.Protocol):
+    """Where a running task's word about itself goes."""
+
+    def report(self, state: str, info: bytes) -> None:
+        """Keep a state and its JSON value."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskRequest:
+    """The job that runs: ``self.request``, ``current_task.request``.
+
+    :param args: Positional arguments; a list when they came as JSON.
+    :param retries: Retries done so far; 0 in the first execution.
+    :param hostname: Name of the worker.
+    :param is_eager: It runs in the caller, without Redis.
+    :param headers: What ``apply_async(headers=…)`` was given.
+    :param carried: Request headers that travelled, by name.
+    :param called_directly: It is a plain call of the function: there is no job.
+    """
+
+    id: str | None = None
+    task: str = ""
+    args: t.Sequence[t.Any] = ()
+    kwargs: t.Mapping[str, t.Any] = field(default_factory=dict)
+    retries: int = 0
+    recoveries: int = 0
+    eta: datetime | None = None
+    expires: datetime | None = None
+    queue: str | None = None
+    hostname: str | None = None
+    is_eager: bool = False
+    parent_id: str | None = None
+    root_id: str | None = None
+    headers: t.Mapping[str, t.Any] = field(default_factory=dict)
+    carried: t.Mapping[str, str] = field(default_factory=dict)
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    called_directly: bool = False
+
+    runner: object = field(default=None, repr=False)
+    policy: RetryPolicy = field(default_factory=RetryPolicy, repr=False)
+    reporter: Reporter | None = field(default=None, repr=False)
+    children: list[str] = field(default_factory=list, repr=False)
+    said: str = field(default="", repr=False)
+    postponed: Retry | None = field(default=None, repr=False)
+
+    @property
+    def max_retries(self) -> int | None:
+        """Retries after the first execution; ``None`` is for ever."""
+        return self.policy.max_retries
+
+    @property
+    def delivery_info(self) -> dict[str, t.Any]:
+        """Celery's spelling of the queue."""
+        return {"routing_key": self.queue, "is_eager": self.is_eager}
+
+
+current: ContextVar[TaskRequest | None] = ContextVar("taskqueue_request", default=None)
+"""The job that runs in this context."""

@@ -1,0 +1,18 @@
+"""Signals an application can listen to (blinker, as Flask's own)."""
+
+from __future__ import annotations
+
+from blinker import Namespace
+
+_signals = Namespace()
+
+job_enqueued = _signals.signal("job-enqueued")
+job_started = _signals.signal("job-started")
+job_succeeded = _signals.signal("job-succeeded")
+job_retried = _signals.signal("job-retried")
+job_failed = _signals.signal("job-failed")
+job_revoked = _signals.signal("job-revoked")
+worker_ready = _signals.signal("worker-ready")
+worker_process_init = _signals.signal("worker-process-init")
+worker_shutdown = _signals.signal("worker-shutdown")
+beat_tick = _signals.signal("beat-tick")

@@ -1,0 +1,567 @@
+"""A task: a function that can also be called later, elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import typing as t
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from werkzeug.local import LocalProxy
+
+from . import producer, serializer
+from .appstate import AppState, current_state
+from .errors import MaxRetriesExceededError, PayloadTooLarge, Retry
+from .options import CallOptions, DecoratorOptions, Seconds, TaskOptions
+from .request import TaskRequest, current
+from .result import AsyncResult
+from .signature import Signature
+
+P = t.ParamSpec("P")
+R = t.TypeVar("R")
+
+OPTION_NAMES = frozenset(DecoratorOptions.__optional_keys__)
+
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+
+
+class Owner(t.Protocol):
+    """Where a task is registered: finds the state of the current app."""
+
+    @property
+    def state(self) -> AppState:
+        """The current app's."""
+
+
+class _Shape:
+    """A function's signature, with a quick answer for plain calls.
+
+    ``Signature.bind`` takes longer than the rest of an enqueue; most calls have
+    only positional arguments, of which counting them is enough.
+    """
+
+    __slots__ = ("_least", "_most", "_name", "signature")
+
+    def __init__(self, name: str, function: t.Callable[..., t.Any], bound: bool) -> None:
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())
+        if bound:
+            parameters = parameters[1:]
+        self._name = name
+        self.signature = signature.replace(parameters=parameters)
+        plain = [p for p in parameters if p.kind in _POSITIONAL]
+        required = [p for p in plain if p.default is p.empty]
+        others = [p for p in parameters if p.kind not in _POSITIONAL]
+        needed = any(
+            p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in others
+        )
+        self._least = len(plain) + 1 if needed else len(required)
+        self._most = len(plain)
+
+    def check(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
+        """Return if the arguments fit. :raises TypeError: They do not."""
+        if not kwargs and self._least <= len(args) <= self._most:
+            return
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._name}{self.signature}: {error}") from None
+
+
+class Task(t.Generic[P, R]):
+    """A registered function, with its options.
+
+    It stays callable: ``add(1, 2)`` calls the function here and now.
+    A class may be a task, too: it defines :meth:`run`, options are attributes of
+    the class, and ``tq.register_task(Report())`` registers it.
+
+    :param function: What it runs; ``None`` where a class defines ``run``.
+    :param name: ``module.function`` by default.
+    :param bind: The function gets the task as its first argument.
+    """
+
+    name: str = ""
+    """Under which it is called. Unique among an app's tasks."""
+
+    def __init__(
+        self,
+        function: t.Callable[..., t.Any] | None = None,
+        *,
+        name: str | None = None,
+        bind: bool = False,
+        owner: Owner | None = None,
+        **options: t.Unpack[DecoratorOptions],
+    ) -> None:
+        self.function = function
+        self.bind = bind
+        self.owner = owner
+        target: t.Any = function or type(self)
+        self.origin = (target.__module__, target.__qualname__)
+        """Module and qualified name: the same again is the same task."""
+        self.name = name or self.name or default_name(target)
+        given = {**_class_options(type(self)), **options}
+        self.options = TaskOptions.of_task(**t.cast(t.Any, given))
+        self._shape = _Shape(self.name, function or self.run, bind and bool(function))
+        self.__doc__ = target.__doc__
+        if function is not None:
+            self.__module__ = function.__module__
+            self.__wrapped__ = function
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    # --- running ---
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What the task does."""
+        if self.function is None:
+            raise NotImplementedError(f"{type(self).__qualname__} defines no run()")
+        if self.bind:
+            return t.cast(R, self.function(self, *args, **kwargs))
+        return t.cast(R, self.function(*args, **kwargs))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here, as a plain call."""
+        return self.run(*args, **kwargs)
+
+    def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
+        """Call the function for a job; a coroutine is run to its end."""
+        call: t.Callable[..., t.Any] = self
+        value = call(*args, **kwargs)
+        return asyncio.run(value) if inspect.iscoroutine(value) else value
+
+    def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
+        """Return if a call with these arguments fits the signature.
+
+        :raises TypeError: It does not.
+        """
+        self._shape.check(args, kwargs)
+
+    # --- calling ---
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Enqueue a call.
+
+        :raises TypeError: The arguments do not fit, or cannot be encoded.
+        :raises BrokerUnavailable: Redis did not answer within 2 s.
+        """
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        **options: t.Unpack[CallOptions],
+    ) -> AsyncResult[R]:
+        """Enqueue a call with options.
+
+        :raises TypeError: The arguments do not fit or cannot be encoded, or an
+            option is unknown.
+        :raises ValueError: An option's value is out of range.
+        :raises BrokerUnavailable: Redis did not answer within 2 s.
+        """
+        state = self._state
+        new = self._prepare(state, args, kwargs, options)
+        if state.eager:
+            return self._run_here(state, new, state.eager_propagates)
+        created = producer.send(state, new)
+        return AsyncResult(new.id, state, created=created)
+
+    def apply(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        *,
+        throw: bool = False,
+        **options: t.Unpack[CallOptions],
+    ) -> AsyncResult[R]:
+        """Run a call here, as a worker would, and return its result.
+
+        :param throw: Raise what the task raises.
+        """
+        state = self._state
+        return self._run_here(state, self._prepare(state, args, kwargs, options), throw)
+
+    def delay_many(
+        self, calls: Iterable[Sequence[t.Any]], **options: t.Unpack[CallOptions]
+    ) -> list[AsyncResult[R]]:
+        """Enqueue one job for each tuple of arguments, in few round trips.
+
+        All are checked before the first is enqueued.
+
+        :param options: Of every call.
+        """
+        state = self._state
+        jobs = [self._prepare(state, args, None, options) for args in calls]
+        if state.eager:
+            return [self._run_here(state, n, state.eager_propagates) for n in jobs]
+        made = producer.send_many(state, jobs)
+        return [
+            AsyncResult(new.id, state, created=created)
+            for new, created in zip(jobs, made, strict=True)
+        ]
+
+    def _prepare(
+        self,
+        state: AppState,
+        args: Sequence[t.Any] | None,
+        kwargs: Mapping[str, t.Any] | None,
+        options: CallOptions,
+    ) -> producer.NewJob:
+        args, kwargs = checked_arguments(args, kwargs)
+        self.check_args(args, kwargs)
+        given = t.cast("Mapping[str, t.Any]", options)
+        return producer.prepare(state, self, args, kwargs, given)
+
+    def _run_here(
+        self, state: AppState, new: producer.NewJob, throw: bool
+    ) -> AsyncResult[R]:
+        # The worker's code is loaded by those who run it only.
+        from . import eager
+
+        error = eager.run(state, new)
+        if error is not None and throw:
+            raise error
+        return AsyncResult(new.id, state)
+
+    @property
+    def _state(self) -> AppState:
+        return current_state() if self.owner is None else self.owner.state
+
+    def AsyncResult(self, id: str) -> AsyncResult[R]:  # noqa: N802 - Celery's name
+        """The handle of one of its jobs."""
+        return AsyncResult(id, self._state)
+
+    def signature(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: t.Unpack[CallOptions],
+    ) -> Signature:
+        """A call to be made later."""
+        args, kwargs = checked_arguments(args, kwargs)
+        given = t.cast("Mapping[str, t.Any]", options)
+        return Signature(self, args, kwargs, given, immutable=immutable)
+
+    def s(self, *args: t.Any, **kwargs: t.Any) -> Signature:
+        """A call to be made later; as a link, the parent's result comes first."""
+        return self.signature(args, kwargs)
+
+    def si(self, *args: t.Any, **kwargs: t.Any) -> Signature:
+        """A call to be made later with these arguments alone."""
+        return self.signature(args, kwargs, immutable=True)
+
+    @property
+    def max_retries(self) -> int | None:
+        """Retries after the first execution; the running job's inside one."""
+        if current.get() is not None:
+            return self.request.max_retries
+        return self._state.options_of(self)[0].policy.max_retries
+
+    @property
+    def default_retry_delay(self) -> float:
+        """Seconds before a retry that names none."""
+        if current.get() is not None:
+            return self.request.policy.delay
+        return self._state.options_of(self)[0].policy.delay
+
+    # --- inside a job ---
+
+    @property
+    def request(self) -> TaskRequest:
+        """The job that runs; an empty one (``called_directly``) in a plain call."""
+        running = current.get()
+        if running is None or running.task != self.name:
+            return TaskRequest(task=self.name, called_directly=True)
+        return running
+
+    def retry(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: Seconds | None = None,
+        max_retries: int | None = None,
+        **options: t.Any,
+    ) -> t.NoReturn:
+        """Run this job again later. Raises by itself; ``raise self.retry(…)`` reads
+        the same.
+
+        :param exc: Raised for good when no retry is left.
+        :param throw: ``False`` returns: the rest of the function runs first.
+        :param countdown: Seconds; the task's ``default_retry_delay`` by default.
+        :param max_retries: Instead of the task's; ``None`` is the task's.
+        :param options: Options of ``apply_async`` that change from now on.
+        :raises Retry: It will run again.
+        :raises MaxRetriesExceededError: No retry is left, and ``exc`` is not given.
+        """
+        request = self.request
+        cause = exc or sys.exc_info()[1]
+        if request.called_directly:
+            raise cause or Retry("the task can be retried")
+        most = request.max_retries if max_retries is None else max_retries
+        if most is not None and request.retries >= most:
+            if exc is not None:
+                raise exc
+            raise MaxRetriesExceededError(
+                f"{self.name}[{request.id}] was retried {request.retries} times"
+            )
+        again = Retry(
+            exc=cause,
+            eta=eta,
+            countdown=_in_seconds(countdown),
+            args=args,
+            kwargs=kwargs,
+            options=options,
+        )
+        self.options.called(**t.cast(t.Any, options))
+        if throw:
+            raise again
+        request.postponed = again
+        return t.cast(t.NoReturn, again)
+
+    def update_state(
+        self,
+        task_id: str | None = None,
+        state: str | None = None,
+        meta: object = None,
+    ) -> None:
+        """Say where the running job is; seen as its ``state`` and ``info``.
+
+        :param task_id: Celery's; the running job's, if given.
+        :param state: Any name; ``PROGRESS`` by default.
+        :param meta: A JSON value.
+        """
+        request = self.request
+        if request.reporter is None:
+            raise RuntimeError("update_state() is for a running job")
+        if task_id not in (None, request.id):
+            raise ValueError(f"expected the running job's id, got {task_id!r}")
+        name = "PROGRESS" if state is None else state
+        if not isinstance(name, str) or not 0 < len(name) <= 100:
+            raise ValueError(f"expected a state of 1 to 100 characters, got {state!r}")
+        info = serializer.dumps(meta, "json")
+        most = self._state.config.max_args_bytes
+        if len(info) > most:
+            raise PayloadTooLarge(
+                f"the meta takes {len(info)} bytes,"
+                f" TASKQUEUE_MAX_ARGS_BYTES allows {most}"
+            )
+        request.said = name
+        request.reporter.report(name, info)
+
+    def progress(self, current: float, total: float, message: str = "") -> None:
+        """Say how far the running job is.
+
+        :param current: Done so far, in the unit of ``total``.
+        """
+        meta = {"current": current, "total": total, "message": message}
+        self.update_state(state="PROGRESS", meta=meta)
+
+
+def _class_options(kind: type) -> dict[str, t.Any]:
+    """Options given as attributes of a subclass of Task."""
+    found: dict[str, t.Any] = {}
+    for parent in kind.__mro__:
+        if parent is Task:
+            break
+        own = vars(parent)
+        found = {name: own[name] for name in OPTION_NAMES if name in own} | found
+    return found
+
+
+def _in_seconds(value: Seconds | None) -> float | None:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return value.total_seconds()
+
+
+def checked_arguments(
+    args: object, kwargs: object
+) -> tuple[Sequence[t.Any], Mapping[str, t.Any]]:
+    """Positional and keyword arguments as ``apply_async`` takes them.
+
+    :raises TypeError: ``args`` is no list or tuple (a string would be taken apart),
+        or ``kwargs`` no mapping.
+    """
+    if args is not None and not isinstance(args, (list, tuple)):
+        raise TypeError(f"expected args to be a list or tuple, got {args!r}")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"expected kwargs to be a mapping, got {kwargs!r}")
+    return args or (), kwargs or {}
+
+
+def default_name(function: t.Any) -> str:
+    """``module.function``; in ``__main__`` the module the ``flask`` command sees."""
+    module = function.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        file = getattr(main, "__file__", None)
+        module = spec.name if spec else Path(file).stem if file else module
+    return f"{module}.{function.__name__}"
+
+
+# --- where tasks are kept ---------------------------------------------------------
+
+AnyTask = Task[..., t.Any]
+
+
+class Registry(Mapping[str, AnyTask]):
+    """Tasks by name: a TaskQueue's own, then the shared ones. Read-only."""
+
+    def __init__(self, *, shared: Registry | None = None) -> None:
+        self._own: dict[str, AnyTask] = {}
+        self._shared = shared
+
+    def add(self, task: AnyTask) -> None:
+        """Register a task; the same function again replaces it.
+
+        :raises ValueError: Another function has this name.
+        """
+        known = self._own.get(task.name)
+        if known is not None and known.origin != task.origin:
+            raise ValueError(
+                f"expected task names to be unique, got {task.name!r} for"
+                f" {'.'.join(known.origin)} and {'.'.join(task.origin)}"
+            )
+        self._own[task.name] = task
+
+    def __getitem__(self, name: str) -> AnyTask:
+        own = self._own.get(name)
+        if own is not None:
+            return own
+        if self._shared is None:
+            raise KeyError(name)
+        return self._shared[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        if self._shared is not None:
+            yield from (name for name in self._shared if name not in self._own)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<Registry of {len(self)} tasks>"
+
+
+shared = Registry()
+"""What ``@shared_task`` registers: every TaskQueue reads it."""
+
+
+class Decorator(t.Protocol):
+    """``@tq.task(…)``: takes a function, gives a task of its signature."""
+
+    @t.overload
+    def __call__(
+        self, function: t.Callable[P, t.Coroutine[t.Any, t.Any, R]], /
+    ) -> Task[P, R]: ...
+
+    @t.overload
+    def __call__(self, function: t.Callable[P, R], /) -> Task[P, R]: ...
+
+    def __call__(self, function: t.Any, /) -> t.Any:
+        """Make the task."""
+
+
+class BindingDecorator(t.Protocol):
+    """``@tq.task(bind=True)``: the function's first parameter is the task."""
+
+    @t.overload
+    def __call__(
+        self,
+        function: t.Callable[
+            t.Concatenate[t.Any, P], t.Coroutine[t.Any, t.Any, R]
+        ],
+        /,
+    ) -> Task[P, R]: ...
+
+    @t.overload
+    def __call__(
+        self, function: t.Callable[t.Concatenate[t.Any, P], R], /
+    ) -> Task[P, R]: ...
+
+    def __call__(self, function: t.Any, /) -> t.Any:
+        """Make the task."""
+
+
+def decorate(
+    registry: Registry,
+    owner: Owner | None,
+    function: t.Callable[..., t.Any] | None,
+    base: type[AnyTask] | None,
+    given: t.Mapping[str, t.Any],
+) -> t.Any:
+    """What ``@tq.task`` and ``@shared_task`` have in common."""
+    kind = Task if base is None else base
+
+    def make(function: t.Callable[..., t.Any]) -> AnyTask:
+        if not callable(function):
+            raise TypeError(f"expected a function to make a task of, got {function!r}")
+        task: AnyTask = kind(function, owner=owner, **given)
+        registry.add(task)
+        return task
+
+    return make if function is None else make(function)
+
+
+@t.overload
+def shared_task(
+    function: t.Callable[P, t.Coroutine[t.Any, t.Any, R]], /
+) -> Task[P, R]: ...
+@t.overload
+def shared_task(function: t.Callable[P, R], /) -> Task[P, R]: ...
+@t.overload
+def shared_task(
+    *,
+    bind: t.Literal[True],
+    name: str | None = None,
+    base: type[AnyTask] | None = None,
+    **options: t.Unpack[DecoratorOptions],
+) -> BindingDecorator: ...
+@t.overload
+def shared_task(
+    *,
+    bind: t.Literal[False] = False,
+    name: str | None = None,
+    base: type[AnyTask] | None = None,
+    **options: t.Unpack[DecoratorOptions],
+) -> Decorator: ...
+
+
+def shared_task(
+    function: t.Any = None,
+    /,
+    *,
+    base: type[AnyTask] | None = None,
+    **given: t.Any,
+) -> t.Any:
+    """Make a function a task of every app that has a TaskQueue.
+
+    For blueprints and libraries, which have no TaskQueue at hand. Options as of
+    ``@tq.task``.
+    """
+    return decorate(shared, None, function, base, given)
+
+
+def _running() -> AnyTask:
+    running = current.get()
+    if running is None or not isinstance(running.runner, Task):
+        raise RuntimeError("no task is running here")
+    return running.runner
+
+
+current_task: AnyTask = t.cast("AnyTask", LocalProxy(_running))
+"""The task whose job runs here; falsy outside one."""

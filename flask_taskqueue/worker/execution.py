@@ -1,0 +1,473 @@
+"""Runs one job and says how it ended. Writes nothing: see :mod:`.outcome`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+import typing as t
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from redis import Redis
+
+from .. import _rq, context, errors, joblog, serializer
+from ..appstate import AppState, Runnable
+from ..job import StoredJob, signed_parts
+from ..options import CallOptions, TaskOptions
+from ..request import Reporter, TaskRequest, current
+from ..retry import covers
+from ..stored_error import dump_error, rebuild_error
+from .limits import Timer
+from .plain import PlainFunction, PlainJob, resolve
+
+logger = logging.getLogger(__name__)
+
+# --- how it can end -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What every execution that called its function has.
+
+    :param began: Epoch seconds.
+    :param seconds: How long the function ran.
+    :param children: Ids of the jobs it enqueued.
+    """
+
+    began: float
+    seconds: float
+    children: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded(Ran):
+    """The function returned.
+
+    :param value: What it returned.
+    :param encoded: The same in the job's content type; ``None`` stores nothing.
+    :param ignored: It raised ``Ignore``: the job's state is what it last said.
+    """
+
+    value: t.Any = None
+    encoded: bytes | None = None
+    ignored: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(Ran):
+    """It failed for good.
+
+    :param error: The exception as :mod:`..stored_error` writes it.
+    :param result_type: RQ's type of result: 2 failed, 5 too many returned retries.
+    :param expected: The task listed it in ``throws``.
+    """
+
+    exception: BaseException
+    error: bytes
+    trace: str
+    result_type: int = 2
+    expected: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried(Ran):
+    """It failed this time and is to run again.
+
+    :param due: When, as the scripts read it.
+    :param delay: Seconds until then, for the log.
+    :param exception: What made it necessary, if anything.
+    :param fields: What changes in the job's hash.
+    :param result_type: RQ's type of a result to store, or ``None``.
+    """
+
+    due: str
+    delay: float
+    exception: BaseException | None
+    error: bytes
+    queue: str | None = None
+    front: bool = False
+    fields: Mapping[str, t.Any] = field(default_factory=dict)
+    result_type: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """Its task is not known here, or may not be imported."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """It raised ``Reject(requeue=True)``: back to the end of its queue."""
+
+    reason: str
+
+
+Outcome = Succeeded | Failed | Retried | Parked | Returned
+
+
+# --- running one --------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """A job, decoded."""
+
+    stored: StoredJob
+    task: Runnable
+    args: Sequence[t.Any]
+    kwargs: Mapping[str, t.Any]
+    content: str
+    request: TaskRequest
+    plain: PlainJob | None = None
+
+
+class Executor:
+    """Runs jobs of one app.
+
+    :param hostname: Name of the worker.
+    :param timer: How soft limits are kept here.
+    :param client: For callbacks of plain ``rq`` jobs.
+    :param eager: Jobs run in the caller: an interrupt is the caller's.
+    """
+
+    def __init__(
+        self,
+        state: AppState,
+        hostname: str,
+        timer: Timer,
+        client: Redis | None = None,
+        *,
+        eager: bool = False,
+    ) -> None:
+        self.state = state
+        self.hostname = hostname
+        self.timer = timer
+        self.client = client
+        self.eager = eager
+
+    def run(self, stored: StoredJob, reporter: Reporter) -> Outcome:
+        """Run a job. Whatever is wrong with it becomes its outcome."""
+        began = time.time()
+        try:
+            call = self._open(stored, reporter)
+        except Exception as error:
+            # What a stored job holds is anybody's: undecodable, unsigned, too
+            # large, or an import that fails.
+            return _failed(error, began, 0.0, "json")
+        if isinstance(call, Parked):
+            return call
+        opened = call
+        return context.run_apart(lambda: self._run_apart(opened))
+
+    # --- what came: everything is checked before anything runs ---
+
+    def _open(self, stored: StoredJob, reporter: Reporter) -> Call | Parked:
+        config = self.state.config
+        name = stored.task
+        task = self.state.tasks.get(name) if name else None
+        if name and task is None:
+            return Parked(task=name)
+        data = stored.data(config.max_args_bytes)
+        if (signer := self.state.signer) is not None:
+            stored.verify(signer, data)
+        content = stored.content_type(data)
+        function, instance, args, kwargs = serializer.load_call(
+            data, content, config.accept_content, config.max_args_bytes
+        )
+        plain = None
+        if task is None:
+            task = self.state.tasks.get(function) if instance is None else None
+            if task is None:
+                task = self._plain_function(function, instance)
+            if task is None:
+                return Parked(task=function)
+            plain = PlainJob(stored, self.client, config.importable)
+        request = self._request(stored, task, args, kwargs, reporter)
+        if cause := stored.mapping("tq_cause"):
+            args = self._errback_args(task, cause, args, kwargs)
+        return Call(
+            stored=stored, task=task, args=args, kwargs=kwargs,
+            content=content, request=request, plain=plain,
+        )  # fmt: skip
+
+    def _plain_function(self, name: str, instance: object) -> Runnable | None:
+        patterns = self.state.config.importable
+        if instance is None:
+            function = resolve(name, patterns)
+        else:
+            # RQ pickles the object and names its method alone.
+            kind = type(instance)
+            dotted = f"{kind.__module__}.{kind.__qualname__}.{name}"
+            function = resolve(dotted, patterns) and getattr(instance, name)
+        return PlainFunction(name, function) if function else None
+
+    def _request(
+        self,
+        stored: StoredJob,
+        task: Runnable,
+        args: Sequence[t.Any],
+        kwargs: Mapping[str, t.Any],
+        reporter: Reporter,
+    ) -> TaskRequest:
+        carried = stored.mapping("tq_carried").get("headers", {})
+        headers = stored.fields.get(b"tq_headers")
+        accept = self.state.config.accept_content
+        return TaskRequest(
+            id=stored.id,
+            task=task.name,
+            args=args,
+            kwargs=kwargs,
+            retries=stored.retries,
+            recoveries=stored.recoveries,
+            eta=stored.instant("tq_eta"),
+            expires=stored.instant("tq_expires"),
+            queue=stored.queue,
+            hostname=self.hostname,
+            is_eager=self.eager,
+            parent_id=stored.text("tq_parent") or None,
+            root_id=stored.text("tq_root") or stored.id,
+            headers=serializer.loads(headers, "json", {"json", *accept})
+            if headers
+            else {},
+            carried=carried if isinstance(carried, dict) else {},
+            time_limit=stored.limit("time_limit"),
+            soft_time_limit=stored.limit("soft_time_limit"),
+            runner=task,
+            policy=stored.policy,
+            reporter=reporter,
+        )
+
+    def _errback_args(
+        self,
+        task: Runnable,
+        cause: Mapping[str, t.Any],
+        args: Sequence[t.Any],
+        kwargs: Mapping[str, t.Any],
+    ) -> Sequence[t.Any]:
+        """``(request, exc, traceback)`` where the errback takes them, as in
+        Celery; else the id of the job that failed, which ``args`` begins with."""
+        error = cause.get("error") or {}
+        exc = rebuild_error(error, self.state.config.accept_content)
+        failed = TaskRequest(
+            id=cause.get("id"), task=str(cause.get("task", "")),
+            root_id=cause.get("root"), parent_id=cause.get("parent"),
+        )  # fmt: skip
+        full = [failed, exc, error.get("traceback", ""), *args[1:]]
+        try:
+            task.check_args(full, kwargs)
+        except TypeError:
+            return args
+        return full
+
+    # --- the run itself ---
+
+    def _run_apart(self, call: Call) -> Outcome:
+        current.set(call.request)
+        joblog.running.set((call.request.task, call.stored.id))
+        with context.restore(self.state.app, call.stored.id) as scope:
+            outcome = self._perform(call)
+            if isinstance(outcome, Failed):
+                scope.error = outcome.exception
+        return outcome
+
+    def _perform(self, call: Call) -> Outcome:
+        began, clock = time.time(), time.perf_counter()
+        try:
+            value = self._invoke(call)
+            if isinstance(value, _rq.Retry):
+                return self._returned_retry(call, value, began, clock)
+            if call.request.postponed is not None:
+                raise call.request.postponed
+            encoded = self._encoded(call, value)
+            self._succeed(call, value)
+        except BaseException as error:
+            if self.eager and isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                raise
+            return self._raised(call, error, began, time.perf_counter() - clock)
+        return Succeeded(
+            began=began,
+            seconds=time.perf_counter() - clock,
+            children=tuple(call.request.children),
+            value=value,
+            encoded=encoded,
+        )
+
+    def _invoke(self, call: Call) -> t.Any:
+        plain = call.plain
+        soft = call.request.soft_time_limit
+        error = errors.SoftTimeLimitExceeded
+        with (
+            plain.running() if plain else nullcontext(),
+            self.timer.limit(soft, _rq.JobTimeoutException if plain else error),
+        ):
+            return call.task.invoke(call.args, call.kwargs)
+
+    def _encoded(self, call: Call, value: t.Any) -> bytes | None:
+        if value is None or call.stored.options.get("ignore_result"):
+            return None
+        encoded = serializer.dumps(value, call.content)
+        most = self.state.config.max_result_bytes
+        if len(encoded) > most:
+            raise errors.PayloadTooLarge(
+                f"the result takes {len(encoded)} bytes,"
+                f" TASKQUEUE_MAX_RESULT_BYTES allows {most}"
+            )
+        return encoded
+
+    def _succeed(self, call: Call, value: t.Any) -> None:
+        """RQ's success callback: what it raises fails the job."""
+        if call.plain is not None:
+            seconds, callback = call.plain.call_back("success", value)
+            with self.timer.limit(seconds, _rq.JobTimeoutException):
+                callback()
+
+    # --- what it raised ---
+
+    def _raised(
+        self, call: Call, error: BaseException, began: float, seconds: float
+    ) -> Outcome:
+        request, options = call.request, call.task.options
+        ran = {"began": began, "seconds": seconds, "children": (*request.children,)}
+        if isinstance(error, errors.Ignore):
+            return Succeeded(**ran, ignored=True)
+        if isinstance(error, errors.Reject) and error.requeue:
+            return Returned(reason=str(error.reason))
+        if isinstance(error, errors.Retry):
+            return self._retried(call, error, ran)
+        if call.plain is not None:
+            self._call_back_failure(call.plain, error)
+        covered = covers(error, options.autoretry_for, options.dont_autoretry_for)
+        delay = request.policy.next_delay(request.retries) if covered else None
+        if delay is None:
+            expected = isinstance(error, options.throws)
+            return _failed(error, content=call.content, expected=expected, **ran)
+        fields = {}
+        if call.plain is not None:
+            fields["retries_left"] = max(call.stored.count("retries_left") - 1, 0)
+        return Retried(
+            **ran, due=f"+{delay:.6f}" if delay else "", delay=delay, exception=error,
+            error=dump_error(error, _trace(error), call.content), fields=fields,
+        )  # fmt: skip
+
+    def _call_back_failure(self, plain: PlainJob, error: BaseException) -> None:
+        """RQ runs it on each attempt; what it raises is logged."""
+        try:
+            seconds, callback = plain.call_back(
+                "failure", type(error), error, error.__traceback__
+            )
+            with self.timer.limit(seconds, _rq.JobTimeoutException):
+                callback()
+        except Exception:
+            logger.exception("A job's failure callback raised")
+
+    def _retried(
+        self, call: Call, retry: errors.Retry, ran: dict[str, t.Any]
+    ) -> Retried:
+        request = call.request
+        if retry.eta is not None:
+            due = TaskOptions().called(eta=retry.eta).due
+            delay = max(float(due) - time.time(), 0.0)
+        else:
+            delay = retry.countdown
+            delay = request.policy.delay if delay is None else max(delay, 0.0)
+            due = f"+{delay:.6f}" if delay else ""
+        fields, queue, front = self._changes(call, retry)
+        cause = retry.exc or retry
+        return Retried(
+            **ran, due=due, delay=delay, exception=retry.exc, queue=queue,
+            front=front, error=dump_error(cause, _trace(cause), call.content),
+            fields=fields,
+        )  # fmt: skip
+
+    def _changes(
+        self, call: Call, retry: errors.Retry
+    ) -> tuple[dict[str, t.Any], str | None, bool]:
+        """What ``retry(args=…, kwargs=…, queue=…, …)`` changes in the job."""
+        fields: dict[str, t.Any] = {}
+        given = t.cast(CallOptions, retry.options)
+        changed = call.task.options.called(**given)
+        if call.stored.task and (retry.args_, retry.kwargs_) != (None, None):
+            args = call.args if retry.args_ is None else retry.args_
+            kwargs = call.kwargs if retry.kwargs_ is None else retry.kwargs_
+            most = self.state.config.max_args_bytes
+            name = call.task.name
+            data = serializer.dump_call(name, args, kwargs, call.content, most)
+            fields["data"] = serializer.compress(data)
+        limits = {
+            name: getattr(changed, name)
+            for name in ("time_limit", "soft_time_limit", "ignore_result")
+            if name in given
+        }
+        if limits:
+            stored = {**call.stored.options, **limits}
+            fields["tq_options"] = json.dumps(stored)
+        if "expires" in given and changed.expires:
+            fields["tq_expires"] = _epoch(changed.expires)
+        if fields and (signer := self.state.signer) is not None:
+            merged = StoredJob(call.stored.id, {**call.stored.fields, **_raw(fields)})
+            data = merged.data(2**62)
+            texts = {k.decode(): v for k, v in merged.fields.items()}
+            fields["tq_sig"] = signer.sign(*signed_parts(merged.id, data, texts))
+        return fields, changed.queue if "queue" in given else None, changed.priority > 0
+
+    def _returned_retry(
+        self, call: Call, retry: _rq.Retry, began: float, clock: float
+    ) -> Outcome:
+        """RQ: a function may return ``rq.Retry`` to run again."""
+        ran: dict[str, t.Any] = {
+            "began": began, "seconds": time.perf_counter() - clock,
+            "children": (*call.request.children,),
+        }  # fmt: skip
+        done = call.stored.count("number_of_retries")
+        error = errors.MaxRetriesExceededError(
+            f"the function returned Retry more than {retry.max} times"
+        )
+        if done >= retry.max:
+            return _failed(error, content="json", result_type=5, **ran)
+        delay = float(_rq.Retry.get_interval(done, retry.intervals))
+        asked = errors.Retry("the function returned Retry")
+        return Retried(
+            **ran, due=f"+{delay:.6f}" if delay else "", delay=delay, exception=None,
+            front=bool(retry.enqueue_at_front), error=dump_error(asked, ""),
+            fields={"number_of_retries": done + 1}, result_type=4,
+        )  # fmt: skip
+
+
+def _epoch(instant: str) -> str:
+    if instant.startswith("+"):
+        return f"{time.time() + float(instant):.6f}"
+    return instant
+
+
+def _raw(fields: Mapping[str, t.Any]) -> dict[bytes, bytes]:
+    return {
+        name.encode(): value if isinstance(value, bytes) else str(value).encode()
+        for name, value in fields.items()
+    }
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _failed(
+    error: BaseException,
+    began: float,
+    seconds: float,
+    content: str,
+    *,
+    children: Sequence[str] = (),
+    result_type: int = 2,
+    expected: bool = False,
+) -> Failed:
+    trace = _trace(error)
+    return Failed(
+        began=began, seconds=seconds, children=children, exception=error,
+        error=dump_error(error, trace, content), trace=trace,
+        result_type=result_type, expected=expected,
+    )  # fmt: skip

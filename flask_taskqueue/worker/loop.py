@@ -1,0 +1,241 @@
+"""One slot: claim, execute, store, repeat."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import typing as t
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from .. import joblog
+from ..appstate import AppState
+from ..broker import scripts
+from ..broker.connection import Backoff, is_connection_trouble
+from ..broker.scripts import Claim, Claimed, Next
+from ..errors import TaskQueueError
+from ..job import StoredJob
+from . import outcome
+from .board import Board
+from .execution import Executor, Failed
+from .limits import Timer
+
+logger = logging.getLogger(__name__)
+
+LEASE = 10.0
+"""Seconds a claimed job is this worker's, unless its supervisor renews it."""
+
+STAMP_MOST = 6.0
+"""Seconds without a sign of its supervisor after which a slot claims nothing."""
+
+IDLE, HELD_BACK, LIMITED = b"I", b"H", b"L"
+"""What a slot sends: it found nothing; it found nothing, and a queue is paused; it
+began a job with a hard limit."""
+
+WAKE = b"W"
+"""What it is sent: there may be a job."""
+
+Answer = t.TypeVar("Answer")
+
+
+class Stopped(Exception):
+    """The supervisor is gone: nothing may go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a slot works.
+
+    :param worker: Name of the worker.
+    :param label: Names the slot among the worker's, anew for each child.
+    :param channel: To the supervisor; its end of file means that it died.
+    """
+
+    worker: str
+    label: str
+    queues: tuple[str, ...]
+    board: Board
+    channel: socket.socket
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of the ids of the slot's executions."""
+        return f"{self.worker}.{self.label}."
+
+
+class Slot:
+    """Runs one job after another until its supervisor says stop."""
+
+    def __init__(self, state: AppState, place: Place, timer: Timer) -> None:
+        self.state = state
+        self.place = place
+        self.board = place.board
+        self.client: Redis = state.broker.worker()
+        self.executor = Executor(state, place.worker, timer, self.client)
+        self._calls = 0
+        self._connected = False
+
+    def run(self) -> None:
+        """Work until stopped. A job in hand is finished first."""
+        try:
+            following = self._claim()
+            while not (following.job is None and self.board.stopping):
+                if following.job is not None:
+                    following = self._work(following.job)
+                elif following.again or self._wait(following.held_back):
+                    following = self._claim()
+                else:
+                    return
+        except Stopped:
+            return
+        finally:
+            self.client.close()
+
+    # --- one job ---
+
+    def _work(self, claimed: Claimed) -> Next:
+        lease, config = claimed.lease, self.state.config
+        stored = StoredJob(lease.id, claimed.fields, lease.queue)
+        limit = self._hard_limit(stored)
+        self.board.begin(self._calls, lease, limit)
+        if limit is not None:
+            self._say(LIMITED)
+        name = stored.fields.get(b"tq_task") or stored.fields.get(b"description", b"?")
+        extra = {"job_id": lease.id, "queue": lease.queue, "task": scripts.text(name)}
+        line = joblog.received(scripts.text(name), lease.id)
+        logger.info("%s", line, extra=extra)
+        reporter = outcome.JobReporter(self.client, self.state, lease, self._lost)
+        result = self.executor.run(stored, reporter)
+        self.board.returned()
+        level, line = outcome.log_line(
+            stored, result, config.redact, config.log_results
+        )
+        trace = isinstance(result, Failed) and not result.expected
+        error = result.exception if isinstance(result, Failed) and trace else None
+        logger.log(level, "%s", line, extra=extra, exc_info=error)
+        following = self._store(stored, claimed, result)
+        failed = isinstance(result, Failed)
+        self.board.count(not failed, getattr(result, "seconds", 0.0))
+        return following
+
+    def _hard_limit(self, stored: StoredJob) -> float | None:
+        try:
+            return stored.limit("time_limit")
+        except TaskQueueError:
+            return None  # the executor says what is wrong with it
+
+    def _lost(self) -> None:
+        # The supervisor learns it with its next renewal and stops this execution.
+        logger.warning("A job goes on although its lease is lost")
+
+    def _store(
+        self, stored: StoredJob, claimed: Claimed, result: outcome.Outcome
+    ) -> Next:
+        wanted = self._wanted()
+        try:
+            accepted, following = self._until_answered(
+                lambda again: outcome.store(
+                    self.client, self.state, stored, claimed.lease, result, wanted,
+                    again=again,
+                )
+            )  # fmt: skip
+        except ResponseError:
+            # Something overwrote the job's keys: that must not end the slot.
+            logger.exception("Job %s: its result cannot be stored", claimed.lease.id)
+            return self._answered(Next(again=True))
+        if not accepted:
+            logger.warning(
+                "Job %s: its result came after its lease was lost, and was refused",
+                claimed.lease.id,
+            )
+        return self._answered(following)
+
+    # --- the next job ---
+
+    def _wanted(self) -> Claim | None:
+        if self.board.stopping or self.board.stamp_age > STAMP_MOST:
+            return None
+        self._calls += 1
+        execution = f"{self.place.prefix}{self._calls}"
+        return Claim(self.place.worker, execution, LEASE, self.place.queues)
+
+    def _claim(self) -> Next:
+        wanted = self._wanted()
+        if wanted is None:
+            # A supervisor that says nothing may be stopped: so are its leases.
+            return Next(again=not self.board.stopping and self._pause(0.5))
+        return self._answered(
+            self._until_answered(
+                lambda again: scripts.claim(self.client, wanted, again=again)
+            )
+        )
+
+    def _answered(self, following: Next) -> Next:
+        for note in following.notes:
+            level = logging.INFO if note.kind == "expired" else logging.ERROR
+            logger.log(
+                level, "Job %s of queue %s %s %s",
+                note.id, note.queue, note.kind, note.reason,
+            )  # fmt: skip
+        if following.job is None:
+            self.board.idle(self._calls)
+        return following
+
+    # --- waiting ---
+
+    def _wait(self, held_back: bool) -> bool:
+        """Sleep until there may be a job; ``False`` when it is time to end."""
+        self._say(HELD_BACK if held_back else IDLE)
+        while True:
+            byte = self._listen(None)
+            if byte == WAKE:
+                return True
+            if self.board.stopping:
+                return False
+
+    def _listen(self, timeout: float | None) -> bytes:
+        readable, _, _ = select.select([self.place.channel], [], [], timeout)
+        if not readable:
+            return b""
+        byte = self.place.channel.recv(1)
+        if not byte:
+            raise Stopped
+        return byte
+
+    def _pause(self, seconds: float) -> bool:
+        self._listen(seconds)
+        return True
+
+    def _say(self, byte: bytes) -> None:
+        try:
+            self.place.channel.send(byte)
+        except OSError as error:
+            raise Stopped from error
+
+    def _until_answered(self, ask: Callable[[bool], Answer]) -> Answer:
+        """Repeat a call until Redis answers it; every call here bears that.
+
+        :param ask: Called with whether it is a repetition.
+        """
+        backoff, again = Backoff(), False
+        while True:
+            try:
+                if not self._connected:
+                    self._connect()
+                return ask(again)
+            except (RedisError, OSError) as error:
+                if not is_connection_trouble(error):
+                    raise
+                self._connected = False
+                self.client.connection_pool.disconnect()
+                again = True
+                self._pause(backoff.next())
+
+    def _connect(self) -> None:
+        client: scripts.Client = self.client
+        self.board.connected(int(client.client_id()))
+        self._connected = True

@@ -1,0 +1,209 @@
+"""Stores how an execution ended, and takes the next job. Decides nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import typing as t
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+
+from redis import Redis
+
+from .. import joblog
+from ..appstate import AppState
+from ..broker import scripts
+from ..broker.scripts import Argument, Claim, Ended, Lease, NewJob, Next
+from ..errors import TaskQueueError
+from ..job import Link, StoredJob
+from .execution import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
+
+logger = logging.getLogger(__name__)
+
+
+def store(
+    client: Redis,
+    state: AppState,
+    stored: StoredJob,
+    lease: Lease,
+    outcome: Outcome,
+    wanted: Claim | None,
+    *,
+    again: bool = False,
+) -> tuple[bool, Next]:
+    """Store an outcome and take the next job.
+
+    One round trip for a job that ended, two for one that did not. May be repeated.
+
+    :param wanted: ``None`` takes no job.
+    :param again: This repeats a call whose reply was lost.
+    :return: Whether it was accepted (``False``: the lease was lost, somebody else
+        runs the job), and the answer to the claim.
+    """
+    if isinstance(outcome, (Succeeded, Failed)):
+        ended = [end_of(state, stored, lease, outcome)]
+        codes, following = scripts.finish(client, ended, wanted, again=again)
+        return codes[0] != scripts.REFUSED, following
+    accepted = _put_back(client, stored, lease, outcome)
+    if wanted is None:
+        return accepted, Next()
+    return accepted, scripts.claim(client, wanted, again=again)
+
+
+def _put_back(
+    client: Redis, stored: StoredJob, lease: Lease, outcome: Retried | Parked | Returned
+) -> bool:
+    if isinstance(outcome, Parked):
+        return scripts.park(client, lease, outcome.task)
+    if isinstance(outcome, Returned):
+        # To the end of its queue, and without an error no attempt is counted.
+        code, _ = scripts.retry(client, lease, due="", error=b"")
+        return code != scripts.REFUSED
+    entry = None
+    if outcome.result_type is not None:
+        entry = {"type": outcome.result_type, **_entry(lease, outcome)}
+    code, _ = scripts.retry(
+        client,
+        lease,
+        due=outcome.due,
+        error=outcome.error,
+        front=outcome.front or _at_front_on_retry(stored),
+        queue=outcome.queue,
+        fields=outcome.fields,
+        entry=entry,
+    )
+    return code != scripts.REFUSED
+
+
+def _at_front_on_retry(stored: StoredJob) -> bool:
+    return stored.fields.get(b"enqueue_at_front_on_retry") == b"1"
+
+
+def end_of(
+    state: AppState, stored: StoredJob, lease: Lease, outcome: Succeeded | Failed
+) -> Ended:
+    """The end of a job as the script takes it."""
+    children = list(outcome.children)
+    fields: dict[str, Argument] = {"tq_runtime": f"{outcome.seconds:.6f}"}
+    entry = _entry(lease, outcome)
+    if isinstance(outcome, Succeeded):
+        links = _links(state, stored, "tq_links", [outcome.value])
+        if outcome.ignored:
+            fields["tq_ignored"] = "1"
+        if outcome.encoded is not None:
+            entry["return_value"] = b64encode(outcome.encoded)
+            if (signer := state.signer) is not None:
+                signature = signer.sign(stored.id.encode(), b"result", outcome.encoded)
+                entry["tq_sig"] = signature
+    else:
+        links = _links(state, stored, "tq_errlinks", [stored.id], outcome.error)
+        fields["tq_error"] = outcome.error
+        entry["exc_string"] = b64encode(zlib.compress(outcome.trace.encode()))
+        entry = {"type": outcome.result_type, **entry}
+    children += [link.id for link in links]
+    if children:
+        fields["tq_children"] = json.dumps(children)
+    status = "finished" if isinstance(outcome, Succeeded) else "failed"
+    return Ended(lease=lease, status=status, fields=fields, entry=entry, links=links)
+
+
+def _entry(lease: Lease, outcome: Ran) -> dict[str, Argument]:
+    """RQ's fields of a result (rq 2.12, Result.serialize)."""
+    return {
+        "worker_name": lease.execution.rpartition(".")[0].rpartition(".")[0],
+        "execution_id": lease.execution,
+        "execution_started_at": f"{outcome.began:.6f}",
+        "execution_ended_at": f"{outcome.began + outcome.seconds:.6f}",
+    }
+
+
+def _links(
+    state: AppState,
+    stored: StoredJob,
+    field: str,
+    before: Sequence[t.Any],
+    error: bytes | None = None,
+) -> list[NewJob]:
+    """The jobs to enqueue with an end, their arguments filled in."""
+    out: list[NewJob] = []
+    if field.encode() not in stored.fields:
+        return out
+    config, signer = state.config, state.signer
+    try:
+        for row in stored.rows(field):
+            link = Link(row)
+            if error is not None and not link.immutable:
+                link.job.fields["tq_cause"] = _cause(stored, error)
+            out.append(link.with_args(before, config.accept_content, signer))
+    except (TaskQueueError, TypeError) as problem:
+        # The job itself ended as it did: only what was to follow is not possible.
+        logger.error("Job %s: its links were not enqueued: %s", stored.id, problem)
+    return out
+
+
+def _cause(stored: StoredJob, error: bytes) -> str:
+    return json.dumps(
+        {
+            "id": stored.id,
+            "task": stored.task,
+            "parent": stored.text("tq_parent") or None,
+            "root": stored.text("tq_root") or stored.id,
+            "error": json.loads(error),
+        }
+    )
+
+
+class JobReporter:
+    """Stores what a running task says of itself, as long as it holds its lease."""
+
+    def __init__(
+        self, client: Redis, state: AppState, lease: Lease, on_lost: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._state = state
+        self._lease = lease
+        self._on_lost = on_lost
+
+    def report(self, state: str, info: bytes) -> None:
+        """Keep a state and its JSON value."""
+        fields = said(self._state, self._lease.id, state, info)
+        with self._state.broker.errors():
+            if not scripts.progress(self._client, self._lease, fields):
+                self._on_lost()
+
+
+def said(
+    state: AppState, job_id: str, name: str, info: bytes
+) -> dict[str, Argument]:
+    """Fields of what a task said of itself, signed where that is on."""
+    fields: dict[str, Argument] = {"tq_state": name, "tq_info": info}
+    if (signer := state.signer) is not None:
+        parts = (job_id.encode(), b"progress", name.encode(), info)
+        fields["tq_sig_info"] = signer.sign(*parts)
+    return fields
+
+
+def log_line(
+    stored: StoredJob, outcome: Outcome, redact: t.Collection[str], results: bool
+) -> tuple[int, str]:
+    """Level and text of the line that says how an execution ended."""
+    name, job_id = stored.task or stored.text("description"), stored.id
+    match outcome:
+        case Succeeded():
+            shown = None
+            if results and not stored.options.get("ignore_result"):
+                shown = joblog.brief_repr(outcome.value, redact)
+            return logging.INFO, joblog.succeeded(name, job_id, outcome.seconds, shown)
+        case Failed():
+            level = logging.INFO if outcome.expected else logging.ERROR
+            text = joblog.failed(name, job_id, outcome.seconds, repr(outcome.exception))
+            return level, text
+        case Retried():
+            cause = None if outcome.exception is None else repr(outcome.exception)
+            return logging.INFO, joblog.retried(name, job_id, outcome.delay, cause)
+        case Parked():
+            return logging.WARNING, joblog.parked(outcome.task, job_id)
+        case Returned():
+            line = joblog.retried(name, job_id, 0.0, f"rejected: {outcome.reason}")
+            return logging.INFO, line

@@ -1,0 +1,126 @@
+"""Jobs of plain ``rq`` producers: which functions may be imported, callbacks."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing as t
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from redis import Redis
+from rq.serializers import JSONSerializer, PickleSerializer
+
+from .. import _rq, routing
+from ..job import StoredJob, TaskJob
+from ..options import TaskOptions
+
+_EVERY_EXCEPTION = TaskOptions(autoretry_for=(Exception,))
+
+
+def is_admitted(name: str, patterns: t.Collection[str]) -> bool:
+    """Whether ``TASKQUEUE_IMPORTABLE`` allows a dotted name."""
+    return any(routing.matches(pattern, name) for pattern in patterns)
+
+
+def resolve(
+    name: str, patterns: t.Collection[str]
+) -> t.Callable[..., t.Any] | None:
+    """The function of an admitted dotted name, or ``None``.
+
+    Only a module's own function, or a method of its own class: a pattern such as
+    ``myapp.jobs.*`` must not admit ``myapp.jobs.os.system`` because that module
+    happens to import ``os``.
+
+    :raises ImportError: Its module cannot be imported.
+    """
+    if not is_admitted(name, patterns):
+        return None
+    parts = name.split(".")
+    for size in (1, 2):
+        module_name, path = ".".join(parts[:-size]), parts[-size:]
+        if not module_name:
+            return None
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            # A class is not a module: look one level up. A module that is missing
+            # inside the admitted one is an error of that module.
+            if size == 1 and error.name and module_name.startswith(error.name):
+                continue
+            raise
+        return _own_function(module, path)
+    return None
+
+
+def _own_function(
+    module: t.Any, path: Sequence[str]
+) -> t.Callable[..., t.Any] | None:
+    found = module
+    for part in path:
+        found = inspect.getattr_static(found, part, None)
+        if isinstance(found, (staticmethod, classmethod)):
+            found = getattr(getattr(module, path[0]), part)
+    if not callable(found) or getattr(found, "__module__", None) != module.__name__:
+        return None
+    return t.cast("t.Callable[..., t.Any]", found)
+
+
+class PlainFunction:
+    """An imported function, run as a task would be."""
+
+    __slots__ = ("__weakref__", "function", "name", "options")
+
+    def __init__(self, name: str, function: t.Callable[..., t.Any]) -> None:
+        self.name = name
+        self.function = function
+        # RQ retries whatever is raised, as long as retries are left.
+        self.options = _EVERY_EXCEPTION
+
+    def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
+        """Plain functions are called with what came."""
+
+    def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
+        """Call the function."""
+        return self.function(*args, **kwargs)
+
+
+class PlainJob:
+    """What RQ promises around the function of one of its jobs.
+
+    :param client: Callbacks get it as their connection.
+    :param patterns: ``TASKQUEUE_IMPORTABLE``; callbacks are imported, too.
+    """
+
+    def __init__(
+        self, stored: StoredJob, client: Redis | None, patterns: t.Collection[str]
+    ) -> None:
+        self._patterns = patterns
+        content = stored.content_type(stored.data(2**31))
+        serializer: t.Any = JSONSerializer if content == "json" else PickleSerializer
+        self._job = TaskJob(stored.id, connection=client, serializer=serializer)
+        self._job.restore(dict(stored.fields))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """``rq.get_current_job()`` answers inside."""
+        with _rq.current_job(self._job):
+            yield
+
+    def call_back(self, kind: str, *args: t.Any) -> tuple[float, t.Callable[[], t.Any]]:
+        """Time-out in seconds, and the call of a callback; one that does nothing
+        where the job has none.
+
+        :param kind: ``success``, ``failure`` or ``stopped``.
+        :raises PermissionError: ``TASKQUEUE_IMPORTABLE`` does not admit it.
+        """
+        found = _rq.callback_of(self._job, kind)
+        if found is None:
+            return 60.0, lambda: None
+        name, seconds = found
+        function = resolve(name, self._patterns)
+        if function is None:
+            raise PermissionError(
+                f"the job's {kind} callback {name!r} is not in TASKQUEUE_IMPORTABLE"
+            )
+        return seconds, lambda: function(self._job, self._job.connection, *args)

@@ -1,0 +1,181 @@
+"""What a supervisor asks of Redis from time to time: renew, sweep, promote."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import time
+import typing as t
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from redis import Redis
+from rq.version import VERSION
+
+from .. import keys
+from ..appstate import AppState
+from ..broker import scripts
+from ..broker.scripts import Lease, Renewed, Swept
+from .loop import LEASE
+from .plain import is_admitted
+from .pools import Child
+
+logger = logging.getLogger(__name__)
+
+RENEW_EVERY = 3.0
+"""Seconds between renewals while jobs run."""
+
+HEARTBEAT_EVERY = 30.0
+"""Seconds between renewals of an idle worker's record."""
+
+RECORD_TTL = 90
+"""Seconds a worker's record outlives its last renewal."""
+
+SWEEP_EVERY = 2.0
+SWEEP_GAP = 6.0
+"""Seconds without a sweep after which expired leases prove nothing."""
+
+PRUNE_EVERY = 60.0
+
+MOST_PROMOTED = 500
+"""Due jobs of a queue moved in one call: about 10 ms of the server's time."""
+
+MOST_UNPARKED = 500
+MOST_PRUNED = 1000
+
+LATER = float("inf")
+
+
+@dataclass(slots=True)
+class Clock:
+    """When each duty is due, by the monotonic clock."""
+
+    renew: float = 0.0
+    sweep: float = 0.0
+    promote: float = LATER
+    prune: float = field(default_factory=lambda: time.monotonic() + PRUNE_EVERY)
+
+    @property
+    def next(self) -> float:
+        """When the next one is."""
+        return min(self.renew, self.sweep, self.promote, self.prune)
+
+
+class Upkeep:
+    """One worker's duties towards Redis.
+
+    :param client: The supervisor's own.
+    """
+
+    def __init__(
+        self, state: AppState, client: Redis, name: str, queues: Sequence[str]
+    ) -> None:
+        self._state = state
+        self._client = client
+        self._name = name
+        self._queues = queues
+        self._birth = datetime.now(UTC)
+        self._flushed: dict[str, tuple[int, int, float]] = {}
+        self.clock = Clock()
+        self.suspended = False
+        self.paused: Collection[str] = ()
+
+    def renew(self, children: Sequence[Child]) -> Renewed:
+        """Extend the leases of what runs, flush counters and the record."""
+        seen = {child.label: child.board.read() for child in children}
+        held = [state.lease for state in seen.values() if state.lease]
+        totals = {
+            label: (state.succeeded, state.failed, state.worked)
+            for label, state in seen.items()
+        }
+        more = [0.0, 0.0, 0.0]
+        for label, total in totals.items():
+            before = self._flushed.get(label, (0, 0, 0.0))
+            for i in range(3):
+                more[i] += total[i] - before[i]
+        answer = scripts.renew(
+            self._client,
+            self._name,
+            lease=LEASE,
+            record_ttl=RECORD_TTL,
+            record=self._record(held),
+            counters=(int(more[0]), int(more[1]), more[2]),
+            queues=self._queues,
+            held=held,
+        )
+        self._flushed.update(totals)
+        pause = RENEW_EVERY if held else HEARTBEAT_EVERY
+        self.clock.renew = time.monotonic() + pause
+        return answer
+
+    def forget(self, label: str) -> None:
+        """Drop the counters of a child that is gone."""
+        self._flushed.pop(label, None)
+
+    def _record(self, held: Sequence[Lease]) -> dict[str, scripts.Argument]:
+        """RQ's fields of a worker (rq 2.12, BaseWorker.serialize)."""
+        return {
+            "birth": self._birth.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "queues": ",".join(self._queues),
+            "pid": os.getpid(),
+            "hostname": socket.gethostname(),
+            "ip_address": "",
+            "version": VERSION,
+            "python_version": platform.python_version(),
+            "state": "busy" if held else "idle",
+            "current_job": held[0].id if held else "",
+        }
+
+    def sweep(self) -> Swept:
+        """Recover, promote, unpark and prune what this worker can."""
+        now = time.monotonic()
+        swept = scripts.sweep(
+            self._client, gap=SWEEP_GAP, lease=LEASE, most=MOST_PROMOTED
+        )
+        self.clock.sweep = now + SWEEP_EVERY
+        self._plan_promotion(swept.next_due)
+        self.suspended, self.paused = swept.suspended, swept.paused
+        for job in swept.recovered:
+            if job.what != "gone":
+                logger.warning(
+                    "Job %s of queue %s was lost by its worker: %s",
+                    job.id, job.queue, job.what,
+                )  # fmt: skip
+        for name in swept.parked:
+            if self._knows(name):
+                moved = scripts.unpark(
+                    self._client, name, most=MOST_UNPARKED, queues=self._queues
+                )
+                if moved:
+                    logger.info("%d parked jobs of %s are back", moved, name)
+        if now >= self.clock.prune:
+            scripts.prune(self._client, most=MOST_PRUNED)
+            self.clock.prune = now + PRUNE_EVERY
+        return swept
+
+    def _knows(self, name: str) -> bool:
+        config = self._state.config
+        return name in self._state.tasks or is_admitted(name, config.importable)
+
+    def promote(self) -> None:
+        """Move what is due in this worker's queues."""
+        self._plan_promotion(
+            scripts.promote(self._client, self._queues, most=MOST_PROMOTED)
+        )
+
+    def _plan_promotion(self, seconds: float | None) -> None:
+        self.clock.promote = LATER if seconds is None else time.monotonic() + seconds
+
+    def unregister(self) -> None:
+        """Take this worker out of RQ's sets."""
+        client: t.Any = self._client
+        with client.pipeline() as pipe:
+            key = keys.worker(self._name)
+            pipe.srem(keys.NAMES["workers"], key)
+            for queue in self._queues:
+                pipe.srem(keys.PREFIXES["workers_of"] + queue, key)
+            pipe.delete(key)
+            pipe.execute()

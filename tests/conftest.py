@@ -1,0 +1,54 @@
+"""Fixtures for all tests: real servers, and a look at what a test leaves behind."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import flask
+import pytest
+import redis
+from flask.globals import app_ctx
+
+from .servers import Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Server]:
+    """A server all tests share: see :func:`redis_url`."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(server: Server) -> str:
+    """URL of the shared server, empty at the start of the test."""
+    with server.client() as client:
+        client.flushall()
+        client.script_flush()
+    return server.url
+
+
+@pytest.fixture
+def client(redis_url: str, server: Server) -> t.Iterator[redis.Redis]:
+    """A plain client of the shared server, empty at the start of the test."""
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> t.Iterator[Server]:
+    """A running server of the test's own, to be stopped and killed at will."""
+    with Server(tmp_path / "server", tcp=True) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def no_app_context_left() -> t.Iterator[None]:
+    """Fails a test that leaves an app context pushed, and pops it."""
+    yield
+    left = 0
+    while flask.has_app_context():
+        app_ctx.pop()
+        left += 1
+    assert not left, f"the test left {left} app context(s) pushed"

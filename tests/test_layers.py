@@ -1,0 +1,188 @@
+"""Modules import downward only, so that each can be read without those above it."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+import flask_taskqueue
+
+PACKAGE = "flask_taskqueue"
+ROOT = Path(flask_taskqueue.__file__).parent
+
+# Lowest first. "" is the package itself, which only re-exports. The subpackages'
+# own modules stay at the bottom: importing any module below one runs it.
+LAYERS = [
+    "errors states keys signals _rq web cli worker beat broker",
+    "config parsing content serializer signing stored_error retry routing joblog"
+    " beat.schedules broker.url broker.trouble broker.held broker.connection"
+    " broker.embedded broker.guardian",
+    "options signature request context appstate broker.scripts",
+    "job",
+    "producer worker.limits worker.plain worker.execution worker.outcome beat.service",
+    "worker.board worker.loop control inspector metrics",
+    "result worker.pools",
+    "task worker.waiting worker.upkeep worker.burial worker.supervisor",
+    "web.status web.events web.dashboard cli.worker cli.beat cli.tasks",
+    "extension",
+    "testing",
+    "",
+]
+LEVEL = {
+    name: level for level, row in enumerate(LAYERS) for name in row.split() or [""]
+}
+
+Edge = tuple[str, str, int]
+"""Importing module, imported module, line."""
+
+
+def module_name(path: Path) -> str:
+    """Name below the package: ``worker.loop``; of a package its own."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def running(node: ast.AST) -> t.Iterator[ast.AST]:
+    """All nodes below, without those only a type checker looks at."""
+    children = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        children = list(node.orelse)
+    for child in children:
+        yield child
+        yield from running(child)
+
+
+def targets(node: ast.AST, package: str) -> t.Iterator[str]:
+    """Full names that an import statement names, most specific first.
+
+    :param package: Full name that relative imports start from.
+    """
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            start = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*start, base] if base else start)
+        yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imports(
+    name: str, source: str, modules: t.Container[str], package: bool
+) -> set[Edge]:
+    """The package's modules that one of them imports, wherever in its code."""
+    full = f"{PACKAGE}.{name}".rstrip(".")
+    start = full if package else full.rpartition(".")[0]
+    edges = set()
+    for node in running(ast.parse(source)):
+        for target in targets(node, start):
+            head, _, rest = target.partition(".")
+            if head != PACKAGE:
+                continue
+            # "from .job import TaskJob" names job.TaskJob; the module is job.
+            while rest not in modules:
+                rest = rest.rpartition(".")[0]
+            edges.add((name, rest, getattr(node, "lineno", 0)))
+    return edges
+
+
+EDGES = {
+    edge
+    for name, path in MODULES.items()
+    for edge in imports(
+        name, path.read_text("utf-8"), MODULES, path.name == "__init__.py"
+    )
+}
+
+
+def upward(edges: t.Iterable[Edge], level: t.Mapping[str, int]) -> list[str]:
+    """One line for each import of a higher layer."""
+    return sorted(
+        f"{source}:{line} imports {target or PACKAGE}"
+        for source, target, line in edges
+        if level[target] > level[source]
+    )
+
+
+def order(edges: t.Iterable[Edge]) -> list[str]:
+    """The modules, each after what it imports.
+
+    :raises graphlib.CycleError: Some import each other.
+    """
+    graph: dict[str, set[str]] = {}
+    for source, target, _ in edges:
+        graph.setdefault(source, set()).add(target)
+    return list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_every_module_has_a_layer():
+    assert set(MODULES) - set(LEVEL) == set(), "name the new module in LAYERS"
+
+
+def test_no_module_imports_upward():
+    assert upward(EDGES, LEVEL) == []
+
+
+def test_no_modules_import_each_other():
+    assert order(EDGES)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param("from flask_taskqueue.job import TaskJob", {"job"}, id="name"),
+        pytest.param("import flask_taskqueue.job as j", {"job"}, id="module"),
+        pytest.param("from .. import job, keys", {"job", "keys"}, id="relative"),
+        pytest.param("from . import pools", {"worker.pools"}, id="sibling"),
+        pytest.param("from .pools import Pool", {"worker.pools"}, id="of-sibling"),
+        pytest.param("from flask_taskqueue import TaskQueue", {""}, id="package"),
+        pytest.param("def f():\n    from ..job import TaskJob", {"job"}, id="inner"),
+        pytest.param(
+            "if t.TYPE_CHECKING:\n from .. import job\nelse:\n from .. import keys",
+            {"keys"},
+            id="type-checking",
+        ),
+        pytest.param("import rq.job\nfrom rq import job", set(), id="foreign"),
+    ],
+)
+def test_imports_are_read_from(source, expected):
+    modules = {"", "job", "keys", "worker", "worker.loop", "worker.pools"}
+    found = imports("worker.loop", source, modules, package=False)
+    assert {target for _, target, _ in found} == expected
+
+
+def test_an_import_of_a_higher_layer_is_told_with_its_line():
+    edges = {("keys", "job", 3), ("job", "keys", 5), ("job", "", 7)}
+    assert upward(edges, {"keys": 0, "job": 1, "": 2}) == [
+        "job:7 imports flask_taskqueue",
+        "keys:3 imports job",
+    ]
+
+
+def test_a_cycle_is_found():
+    with pytest.raises(graphlib.CycleError):
+        order({("a", "b", 1), ("b", "a", 1)})
+
+
+def test_importing_the_package_loads_no_side_of_it():
+    code = f"import sys, {PACKAGE}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        # The checkout may be what this process imported the package from.
+        env={"PYTHONPATH": str(ROOT.parent)},
+    ).stdout.split()
+    sides = tuple(f"{PACKAGE}.{side}" for side in ("web", "worker", "beat", "cli"))
+    assert PACKAGE in loaded
+    assert [name for name in loaded if name.startswith(sides)] == []
