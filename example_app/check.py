@@ -81,7 +81,7 @@ def follow(url: str, pause: Pause) -> Json:
     while time.monotonic() < deadline:
         job = fetch(url)
         line = job["state"]
-        if job["progress"]:
+        if job["progress"] and not job["ready"]:
             line += " {current} of {total} bytes".format(**job["progress"])
         if line != said:
             click.echo(line)

@@ -55,7 +55,7 @@ def as_dict(report: Report) -> dict[str, t.Any]:
         "columns": report.columns,
         "links": {
             "self": url_for(".show", report_id=report.id),
-            "task": url_for("taskqueue.status", task_id=report.id),
+            "task": url_for("taskqueue.status", job_id=report.id),
         },
     }
 

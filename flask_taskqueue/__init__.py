@@ -6,10 +6,10 @@ import typing as t
 
 from .extension import TaskQueue as TaskQueue
 from .joblog import get_task_logger as get_task_logger
+from .registry import current_task as current_task
+from .registry import shared_task as shared_task
 from .result import AsyncResult as AsyncResult
 from .task import Task as Task
-from .task import current_task as current_task
-from .task import shared_task as shared_task
 
 __all__ = [
     "AsyncResult",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rq.job import Job, Retry, _job_stack
 from rq.timeouts import JobTimeoutException
 
-__all__ = ["JobTimeoutException", "Retry", "callback_of", "current_job", "utcformat"]
+__all__ = ["JobTimeoutException", "Retry", "callback_of", "current_job"]
 
 
 @contextmanager
@@ -20,11 +20,11 @@ def current_job(job: Job) -> Iterator[None]:
     ``Job.perform`` pushes to; there is no public way to run a function of ours
     as a job's.
     """
-    _job_stack.push(job)
+    _job_stack.push(job)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        _job_stack.pop()
+        _job_stack.pop()  # type: ignore[no-untyped-call]
 
 
 def callback_of(job: Job, kind: str) -> tuple[str, float] | None:

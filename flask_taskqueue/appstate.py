@@ -41,6 +41,12 @@ class Runnable(t.Protocol):
         """Call the task's function."""
 
 
+class Optioned(t.Protocol):
+    """What has the options of a task."""
+
+    options: TaskOptions
+
+
 class AppState:
     """One app's configuration, connections and eager results.
 
@@ -56,7 +62,7 @@ class AppState:
         self.tasks = tasks
         self.eager_jobs: OrderedDict[str, dict[bytes, bytes]] = OrderedDict()
         self.completed: weakref.WeakKeyDictionary[
-            Runnable, tuple[TaskOptions, bytes]
+            Optioned, tuple[TaskOptions, bytes]
         ] = weakref.WeakKeyDictionary()
         self._broker: Broker | None = None
         self._signer: Signer | None = None
@@ -123,7 +129,7 @@ class AppState:
             self.app.config, "TASKQUEUE_EAGER_PROPAGATES", self.config.eager_propagates
         )
 
-    def options_of(self, task: Runnable) -> tuple[TaskOptions, bytes]:
+    def options_of(self, task: Optioned) -> tuple[TaskOptions, bytes]:
         """A task's options with this app's defaults, and how they are stored."""
         known = self.completed.get(task)
         if known is None:

@@ -7,12 +7,13 @@ import typing as t
 from datetime import UTC, datetime
 
 from .appstate import AppState
-from .broker.scripts import Argument, Lease, NewJob
+from .broker.wire import Argument, Lease, NewJob
 from .errors import TaskNotRegistered, TaskRevokedError
 from .inspector import RESULT
 from .job import StoredJob
 from .stored_error import dump_error
-from .worker.execution import Executor, Failed, Parked, Retried, Returned
+from .worker.endings import Failed, Parked, Retried, Returned
+from .worker.execution import Executor
 from .worker.limits import NoTimer
 from .worker.outcome import end_of, said
 

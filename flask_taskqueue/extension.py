@@ -13,22 +13,22 @@ from importlib.util import find_spec
 from flask import Flask, Response, current_app
 from werkzeug.utils import import_string
 
-from . import task as tasks_module
 from .appstate import AppState
 from .config import load_config
 from .options import CallOptions, DecoratorOptions, TaskOptions
 from .producer import prepare, send
-from .result import AsyncResult
-from .signature import Signature
-from .task import (
+from .registry import (
     AnyTask,
     BindingDecorator,
     Decorator,
     Registry,
-    Task,
-    checked_arguments,
     decorate,
+    shared,
 )
+from .result import AsyncResult
+from .result import AsyncResult as Handle
+from .signature import Signature
+from .task import Task, checked_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class TaskQueue:
         self, app: Flask | None = None, *, url: str | None = None, **settings: t.Any
     ) -> None:
         self._settings = settings if url is None else {"url": url, **settings}
-        self._registry = Registry(shared=tasks_module.shared)
+        self._registry = Registry(shared=shared)
         self._states: weakref.WeakKeyDictionary[Flask, AppState] = (
             weakref.WeakKeyDictionary()
         )
@@ -117,6 +117,7 @@ class TaskQueue:
     @t.overload
     def task(
         self,
+        /,
         *,
         bind: t.Literal[True],
         name: str | None = None,
@@ -126,6 +127,7 @@ class TaskQueue:
     @t.overload
     def task(
         self,
+        /,
         *,
         bind: t.Literal[False] = False,
         name: str | None = None,
@@ -134,12 +136,7 @@ class TaskQueue:
     ) -> Decorator: ...
 
     def task(
-        self,
-        function: t.Any = None,
-        /,
-        *,
-        base: type[AnyTask] | None = None,
-        **given: t.Any,
+        self, function: t.Any = None, /, base: t.Any = None, **given: t.Any
     ) -> t.Any:
         """Make a function a task.
 
@@ -224,13 +221,13 @@ class TaskQueue:
         given = t.cast("Mapping[str, t.Any]", options)
         return Signature(target, args, kwargs, given, immutable=immutable)
 
-    def AsyncResult(self, id: str) -> AsyncResult[t.Any]:  # noqa: N802 - Celery's name
+    def AsyncResult(self, id: str) -> Handle[t.Any]:  # Celery's name
         """The handle of a job."""
         return AsyncResult(id, self.state)
 
     # --- answers ---
 
-    def accepted(self, result: AsyncResult[t.Any]) -> Response:
+    def accepted(self, result: Handle[t.Any]) -> Response:
         """A view's answer to a call that takes longer: 202, and where to ask."""
         from .web import status
 
@@ -289,7 +286,11 @@ def _packages_of(app: Flask) -> list[str]:
     for name in names:
         spec = find_spec(name) if name != "__main__" else None
         # A module's package is where its neighbours are; a package is its own.
-        parent = name if spec and spec.submodule_search_locations else name.rpartition(".")[0]
+        parent = (
+            name
+            if spec and spec.submodule_search_locations
+            else name.rpartition(".")[0]
+        )
         packages.append(parent)
     return list(dict.fromkeys(packages))
 

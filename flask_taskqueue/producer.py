@@ -7,10 +7,10 @@ import typing as t
 from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
-from . import context, job, serializer
+from . import context, job, links, serializer
 from .appstate import AppState
 from .broker import scripts
-from .broker.scripts import Argument, NewJob
+from .broker.wire import Argument, NewJob
 from .errors import TaskQueueError
 from .options import TaskOptions
 from .request import current
@@ -128,7 +128,7 @@ def _link(
     )
     for field in ("data", "tq_sig"):
         new.fields.pop(field, None)
-    return job.pack_link(new, signature.task, call, signature.immutable)
+    return links.pack_link(new, signature.task, call, signature.immutable)
 
 
 def send(state: AppState, new: NewJob) -> bool:

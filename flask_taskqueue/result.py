@@ -29,6 +29,7 @@ R_co = t.TypeVar("R_co", covariant=True)
 BLOCK_MOST = 5.0
 """Seconds one blocking read waits before it looks at the job again."""
 
+
 class AsyncResult(t.Generic[R_co]):
     """A job by its id. Every field is read when it is asked for.
 

@@ -14,21 +14,13 @@ class Target(t.Protocol):
     name: str
     options: TaskOptions
 
-    def apply_async(
-        self,
-        args: Sequence[t.Any] | None = None,
-        kwargs: Mapping[str, t.Any] | None = None,
-        **options: t.Any,
-    ) -> t.Any:
-        """Enqueue a call."""
+    @property
+    def apply_async(self) -> t.Callable[..., t.Any]:
+        """Enqueues a call: ``(args, kwargs, **options)``."""
 
-    def apply(
-        self,
-        args: Sequence[t.Any] | None = None,
-        kwargs: Mapping[str, t.Any] | None = None,
-        **options: t.Any,
-    ) -> t.Any:
-        """Run a call here."""
+    @property
+    def apply(self) -> t.Callable[..., t.Any]:
+        """Runs a call here."""
 
 
 class Signature:

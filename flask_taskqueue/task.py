@@ -6,14 +6,13 @@ import asyncio
 import inspect
 import sys
 import typing as t
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from werkzeug.local import LocalProxy
-
 from . import producer, serializer
 from .appstate import AppState, current_state
+from .broker.wire import NewJob
 from .errors import MaxRetriesExceededError, PayloadTooLarge, Retry
 from .options import CallOptions, DecoratorOptions, Seconds, TaskOptions
 from .request import TaskRequest, current
@@ -48,7 +47,9 @@ class _Shape:
 
     __slots__ = ("_least", "_most", "_name", "signature")
 
-    def __init__(self, name: str, function: t.Callable[..., t.Any], bound: bool) -> None:
+    def __init__(
+        self, name: str, function: t.Callable[..., t.Any], bound: bool
+    ) -> None:
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())
         if bound:
@@ -58,9 +59,7 @@ class _Shape:
         plain = [p for p in parameters if p.kind in _POSITIONAL]
         required = [p for p in plain if p.default is p.empty]
         others = [p for p in parameters if p.kind not in _POSITIONAL]
-        needed = any(
-            p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in others
-        )
+        needed = any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in others)
         self._least = len(plain) + 1 if needed else len(required)
         self._most = len(plain)
 
@@ -213,15 +212,13 @@ class Task(t.Generic[P, R]):
         args: Sequence[t.Any] | None,
         kwargs: Mapping[str, t.Any] | None,
         options: CallOptions,
-    ) -> producer.NewJob:
+    ) -> NewJob:
         args, kwargs = checked_arguments(args, kwargs)
         self.check_args(args, kwargs)
         given = t.cast("Mapping[str, t.Any]", options)
         return producer.prepare(state, self, args, kwargs, given)
 
-    def _run_here(
-        self, state: AppState, new: producer.NewJob, throw: bool
-    ) -> AsyncResult[R]:
+    def _run_here(self, state: AppState, new: NewJob, throw: bool) -> AsyncResult[R]:
         # The worker's code is loaded by those who run it only.
         from . import eager
 
@@ -234,7 +231,7 @@ class Task(t.Generic[P, R]):
     def _state(self) -> AppState:
         return current_state() if self.owner is None else self.owner.state
 
-    def AsyncResult(self, id: str) -> AsyncResult[R]:  # noqa: N802 - Celery's name
+    def AsyncResult(self, id: str) -> AsyncResult[R]:  # Celery's name
         """The handle of one of its jobs."""
         return AsyncResult(id, self._state)
 
@@ -283,6 +280,32 @@ class Task(t.Generic[P, R]):
             return TaskRequest(task=self.name, called_directly=True)
         return running
 
+    @t.overload
+    def retry(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        exc: BaseException | None = None,
+        throw: t.Literal[True] = True,
+        eta: datetime | None = None,
+        countdown: Seconds | None = None,
+        max_retries: int | None = None,
+        **options: t.Any,
+    ) -> t.NoReturn: ...
+    @t.overload
+    def retry(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        exc: BaseException | None = None,
+        *,
+        throw: t.Literal[False],
+        eta: datetime | None = None,
+        countdown: Seconds | None = None,
+        max_retries: int | None = None,
+        **options: t.Any,
+    ) -> Retry: ...
+
     def retry(
         self,
         args: Sequence[t.Any] | None = None,
@@ -293,7 +316,7 @@ class Task(t.Generic[P, R]):
         countdown: Seconds | None = None,
         max_retries: int | None = None,
         **options: t.Any,
-    ) -> t.NoReturn:
+    ) -> Retry:
         """Run this job again later. Raises by itself; ``raise self.retry(…)`` reads
         the same.
 
@@ -328,7 +351,7 @@ class Task(t.Generic[P, R]):
         if throw:
             raise again
         request.postponed = again
-        return t.cast(t.NoReturn, again)
+        return again
 
     def update_state(
         self,
@@ -410,158 +433,3 @@ def default_name(function: t.Any) -> str:
         file = getattr(main, "__file__", None)
         module = spec.name if spec else Path(file).stem if file else module
     return f"{module}.{function.__name__}"
-
-
-# --- where tasks are kept ---------------------------------------------------------
-
-AnyTask = Task[..., t.Any]
-
-
-class Registry(Mapping[str, AnyTask]):
-    """Tasks by name: a TaskQueue's own, then the shared ones. Read-only."""
-
-    def __init__(self, *, shared: Registry | None = None) -> None:
-        self._own: dict[str, AnyTask] = {}
-        self._shared = shared
-
-    def add(self, task: AnyTask) -> None:
-        """Register a task; the same function again replaces it.
-
-        :raises ValueError: Another function has this name.
-        """
-        known = self._own.get(task.name)
-        if known is not None and known.origin != task.origin:
-            raise ValueError(
-                f"expected task names to be unique, got {task.name!r} for"
-                f" {'.'.join(known.origin)} and {'.'.join(task.origin)}"
-            )
-        self._own[task.name] = task
-
-    def __getitem__(self, name: str) -> AnyTask:
-        own = self._own.get(name)
-        if own is not None:
-            return own
-        if self._shared is None:
-            raise KeyError(name)
-        return self._shared[name]
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._own
-        if self._shared is not None:
-            yield from (name for name in self._shared if name not in self._own)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return f"<Registry of {len(self)} tasks>"
-
-
-shared = Registry()
-"""What ``@shared_task`` registers: every TaskQueue reads it."""
-
-
-class Decorator(t.Protocol):
-    """``@tq.task(…)``: takes a function, gives a task of its signature."""
-
-    @t.overload
-    def __call__(
-        self, function: t.Callable[P, t.Coroutine[t.Any, t.Any, R]], /
-    ) -> Task[P, R]: ...
-
-    @t.overload
-    def __call__(self, function: t.Callable[P, R], /) -> Task[P, R]: ...
-
-    def __call__(self, function: t.Any, /) -> t.Any:
-        """Make the task."""
-
-
-class BindingDecorator(t.Protocol):
-    """``@tq.task(bind=True)``: the function's first parameter is the task."""
-
-    @t.overload
-    def __call__(
-        self,
-        function: t.Callable[
-            t.Concatenate[t.Any, P], t.Coroutine[t.Any, t.Any, R]
-        ],
-        /,
-    ) -> Task[P, R]: ...
-
-    @t.overload
-    def __call__(
-        self, function: t.Callable[t.Concatenate[t.Any, P], R], /
-    ) -> Task[P, R]: ...
-
-    def __call__(self, function: t.Any, /) -> t.Any:
-        """Make the task."""
-
-
-def decorate(
-    registry: Registry,
-    owner: Owner | None,
-    function: t.Callable[..., t.Any] | None,
-    base: type[AnyTask] | None,
-    given: t.Mapping[str, t.Any],
-) -> t.Any:
-    """What ``@tq.task`` and ``@shared_task`` have in common."""
-    kind = Task if base is None else base
-
-    def make(function: t.Callable[..., t.Any]) -> AnyTask:
-        if not callable(function):
-            raise TypeError(f"expected a function to make a task of, got {function!r}")
-        task: AnyTask = kind(function, owner=owner, **given)
-        registry.add(task)
-        return task
-
-    return make if function is None else make(function)
-
-
-@t.overload
-def shared_task(
-    function: t.Callable[P, t.Coroutine[t.Any, t.Any, R]], /
-) -> Task[P, R]: ...
-@t.overload
-def shared_task(function: t.Callable[P, R], /) -> Task[P, R]: ...
-@t.overload
-def shared_task(
-    *,
-    bind: t.Literal[True],
-    name: str | None = None,
-    base: type[AnyTask] | None = None,
-    **options: t.Unpack[DecoratorOptions],
-) -> BindingDecorator: ...
-@t.overload
-def shared_task(
-    *,
-    bind: t.Literal[False] = False,
-    name: str | None = None,
-    base: type[AnyTask] | None = None,
-    **options: t.Unpack[DecoratorOptions],
-) -> Decorator: ...
-
-
-def shared_task(
-    function: t.Any = None,
-    /,
-    *,
-    base: type[AnyTask] | None = None,
-    **given: t.Any,
-) -> t.Any:
-    """Make a function a task of every app that has a TaskQueue.
-
-    For blueprints and libraries, which have no TaskQueue at hand. Options as of
-    ``@tq.task``.
-    """
-    return decorate(shared, None, function, base, given)
-
-
-def _running() -> AnyTask:
-    running = current.get()
-    if running is None or not isinstance(running.runner, Task):
-        raise RuntimeError("no task is running here")
-    return running.runner
-
-
-current_task: AnyTask = t.cast("AnyTask", LocalProxy(_running))
-"""The task whose job runs here; falsy outside one."""

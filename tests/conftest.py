@@ -10,6 +10,7 @@ import pytest
 import redis
 from flask.globals import app_ctx
 
+from .processes import AppFolder
 from .servers import Server
 
 
@@ -41,6 +42,14 @@ def own_server(tmp_path: Path) -> t.Iterator[Server]:
     """A running server of the test's own, to be stopped and killed at will."""
     with Server(tmp_path / "server", tcp=True) as server:
         yield server
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, redis_url: str) -> t.Iterator[AppFolder]:
+    """A folder with ``tests/apps/jobs.py`` on the shared server."""
+    folder = AppFolder(tmp_path, redis_url)
+    yield folder
+    folder.close()
 
 
 @pytest.fixture(autouse=True)

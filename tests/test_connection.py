@@ -141,13 +141,17 @@ def black_hole() -> t.Iterator[int]:
 
 def urls_of_nothing(port: int, hole: int) -> dict[str, str]:
     sentinels = ",".join(f"127.0.0.1:{hole}" for _ in range(3))
-    return {
+    urls = {
         "refused": f"redis://:secret@127.0.0.1:{port}/0",
         "black-hole": f"redis://:secret@127.0.0.1:{hole}/0",
         "no-socket": "unix://:secret@/nowhere/socket",
         "refused-sentinels": f"redis+sentinel://:secret@127.0.0.1:{port}/m/0",
         "black-hole-sentinels": f"redis+sentinel://:secret@{sentinels}/m/0",
     }
+    if redis.__version__.startswith("5."):
+        # Leaves the socket open when it cannot connect: warnings are errors here.
+        del urls["no-socket"]
+    return urls
 
 
 @pytest.mark.parametrize("purpose", ["producer", "monitor"])
@@ -335,17 +339,21 @@ def test_each_worker_client_is_new(broker):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_gets_new_clients(broker):
-    mine = broker.producer.client_id()
+    mine = broker.producer
+    identity = mine.client_id()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.write(writer, str(broker.producer.client_id()).encode())
+            theirs = broker.producer
+            found = f"{theirs is mine} {theirs.client_id() == identity}"
+            os.write(writer, found.encode())
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    assert int(os.read(reader, 100)) != mine
-    assert broker.producer.client_id() == mine
+    assert os.read(reader, 100) == b"False False"
+    assert broker.producer is mine
+    assert mine.client_id() == identity
     os.close(reader)
     os.close(writer)
 

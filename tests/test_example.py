@@ -123,7 +123,7 @@ def test_the_check_succeeds_and_leaves_no_process(copy):
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert any(line.startswith("PROGRESS") for line in lines)
-    assert lines[-2].startswith("SUCCESS")
+    assert lines[-2] == "SUCCESS"
     assert re.fullmatch(
         r"200000 rows in .* the numbers of 4 columns are right", lines[-1]
     )

@@ -16,22 +16,23 @@ import flask_taskqueue
 PACKAGE = "flask_taskqueue"
 ROOT = Path(flask_taskqueue.__file__).parent
 
-# Lowest first. "" is the package itself, which only re-exports. The subpackages'
-# own modules stay at the bottom: importing any module below one runs it.
+# Lowest first. "" is the package itself, which only re-exports. The extension knows
+# the names of the commands, from cli; the commands know the extension.
 LAYERS = [
-    "errors states keys signals _rq web cli worker beat broker",
+    "errors states keys signals _rq worker beat broker",
     "config parsing content serializer signing stored_error retry routing joblog"
     " beat.schedules broker.url broker.trouble broker.held broker.connection"
     " broker.embedded broker.guardian",
-    "options signature request context appstate broker.scripts",
+    "options signature request context appstate broker.wire broker.scripts",
     "job",
-    "producer worker.limits worker.plain worker.execution worker.outcome beat.service",
-    "worker.board worker.loop control inspector metrics",
-    "result worker.pools",
-    "task worker.waiting worker.upkeep worker.burial worker.supervisor",
-    "web.status web.events web.dashboard cli.worker cli.beat cli.tasks",
+    "links worker.limits worker.plain worker.endings",
+    "producer worker.opening worker.execution worker.outcome beat.service",
+    "worker.board worker.loop control inspector metrics worker.waiting worker.lines",
+    "result eager worker.pools",
+    "task registry worker.upkeep worker.burial worker.supervisor",
+    "web web.status web.events web.dashboard cli",
     "extension",
-    "testing",
+    "cli.worker cli.beat cli.tasks testing",
     "",
 ]
 LEVEL = {

@@ -195,18 +195,16 @@ def watch(link: socket.socket | None, directory: Path, binary: str, guard: int) 
     """Keep the server going until nobody uses it.
 
     :param link: Connection to it; ``None`` when it could not be started.
-    :param guard: Descriptor that holds ``guardian.lock``, given back at the end.
+    :param guard: Descriptor that holds ``guardian.lock``.
     """
     # A directory that was removed is nobody's; one made anew has its own guardian.
     while link is not None and same_file(guard, directory / GUARDIAN):
-        users = try_lock(directory / USERS, ALONE)
-        if users is not None:
+        if try_lock(directory / USERS, ALONE) is not None:
+            # Kept until this process ends: a newcomer waits, and finds no guardian.
             stop(link, directory)
-            # In this order: who gets hold of users.lock finds no guardian.
-            unlock(guard)
-            unlock(users)
             return
-        if lost(link, (directory / ADDRESS).read_text()):
+        gone = lost(link, (directory / ADDRESS).read_text())
+        if gone and same_file(guard, directory / GUARDIAN):
             stop(link, directory)
             link = serve(directory, binary)
     if link is not None:

@@ -25,7 +25,9 @@ class LazyGroup(click.Group):
         super().__init__(name, help=help, short_help=help)
         self._module = f"{__name__}.{name}"
 
-    def make_context(self, info_name: str | None, args: t.Any, *more: t.Any, **extra: t.Any) -> click.Context:
+    def make_context(
+        self, info_name: str | None, args: t.Any, *more: t.Any, **extra: t.Any
+    ) -> click.Context:
         """Go on in the real group."""
         group: click.Group = import_module(self._module).group
         return group.make_context(info_name, args, *more, **extra)

@@ -12,6 +12,7 @@ import sys
 import threading
 import typing as t
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 from flask import Flask
@@ -26,8 +27,7 @@ from ..worker.supervisor import Supervisor, WorkerOptions
 
 POOLS = ("prefork", "solo")
 NOT_OFFERED = {
-    "eventlet": "eventlet is no longer developed by its authors;"
-    " use prefork or solo",
+    "eventlet": "eventlet is no longer developed by its authors; use prefork or solo",
 }
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -44,7 +44,7 @@ class PoolType(click.Choice[str]):
         return super().convert(value, param, ctx)
 
 
-class QueueList(click.ParamType):
+class QueueList(click.ParamType[tuple[str, ...]]):
     """Names, separated by commas."""
 
     name = "QUEUES"
@@ -61,7 +61,7 @@ class QueueList(click.ParamType):
         return names
 
 
-class Concurrency(click.ParamType):
+class Concurrency(click.ParamType[int]):
     """A number of slots, or ``auto``."""
 
     name = "N|auto"
@@ -86,25 +86,40 @@ def _cpus() -> int:
 @click.group("worker", invoke_without_command=True)
 @click.option("-Q", "--queues", type=QueueList(), help="Queues, by priority.")
 @click.option(
-    "-c", "--concurrency", type=Concurrency(), default="auto", show_default=True,
+    "-c",
+    "--concurrency",
+    type=Concurrency(),
+    default="auto",
+    show_default=True,
     help="Jobs that run at once; auto: one for each CPU.",
 )
 @click.option(
-    "-P", "--pool", type=PoolType(POOLS), default="prefork", show_default=True,
+    "-P",
+    "--pool",
+    type=PoolType(POOLS),
+    default="prefork",
+    show_default=True,
     help="How they run at once.",
 )
 @click.option(
-    "-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False),
-    default="info", show_default=True, help="What is logged.",
+    "-l",
+    "--loglevel",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="What is logged.",
 )
 @click.option("-n", "--name", help="Begins the worker's name; the host's by default.")
 @click.option("--burst", is_flag=True, help="End when no job waits.")
 @click.option(
-    "--shutdown-timeout", type=click.FloatRange(min=0), default=25.0,
-    show_default=True, help="Seconds running jobs may take after a request to stop.",
+    "--shutdown-timeout",
+    type=click.FloatRange(min=0),
+    default=25.0,
+    show_default=True,
+    help="Seconds running jobs may take after a request to stop.",
 )
 @click.pass_context
-def group(ctx: click.Context, **given: t.Any) -> None:
+def group(ctx: click.Context, /, **given: t.Any) -> None:
     """Run a worker: take jobs from queues and run them.
 
     TERM or INT lets running jobs finish; QUIT, or INT again, gives them back at
@@ -212,5 +227,5 @@ def banner(
     ]
     if url.startswith("embedded://"):
         directory = url.removeprefix("embedded://")
-        rows += ["", embedded.notice(embedded.Path(directory))]
+        rows += ["", embedded.notice(Path(directory))]
     return "\n".join(rows) + "\n"

@@ -66,7 +66,8 @@ def answer_of(job: Snapshot, code: int = 200) -> Response:
     if ready:
         answer.headers["Cache-Control"] = "private, no-cache"
         answer.set_etag(hashlib.sha256(answer.get_data()).hexdigest()[:32])
-        return answer.make_conditional(request)
+        answer.make_conditional(request)
+        return answer
     answer.headers["Cache-Control"] = "private, no-store"
     answer.headers["Retry-After"] = RETRY_AFTER
     return answer
@@ -141,7 +142,7 @@ def _error(job: Snapshot) -> dict[str, str] | None:
             return {"type": "unknown", "message": ""}
         return {"type": error["type"], "message": error["message"]}
     found = job.error
-    return found and {"type": type(found).__name__, "message": str(found)}
+    return {"type": type(found).__name__, "message": str(found)} if found else None
 
 
 def _progress(job: Snapshot) -> t.Any:

@@ -8,7 +8,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-from ..broker.scripts import Lease
+from ..broker.wire import Lease
 
 _SEQUENCE = struct.Struct("=Q")
 # calls answered, started, hard deadline, succeeded, failed, seconds worked, text
@@ -94,9 +94,13 @@ class Board:
             calls, lease, started, deadline,
             was.succeeded + more[0], was.failed + more[1], was.worked + more[2],
         )  # fmt: skip
-        text = b"" if lease is None else "\0".join(
-            (lease.queue, lease.id, lease.execution)
-        ).encode()[:_TEXT_MOST]
+        text = (
+            b""
+            if lease is None
+            else "\0".join((lease.queue, lease.id, lease.execution)).encode()[
+                :_TEXT_MOST
+            ]
+        )
         self._sequence += 1
         _SEQUENCE.pack_into(self._memory, 0, self._sequence)
         _STATE.pack_into(

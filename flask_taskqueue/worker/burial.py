@@ -11,10 +11,10 @@ from redis import Redis
 from .. import errors, keys
 from ..appstate import AppState
 from ..broker import scripts
-from ..broker.scripts import Ended, Lease
+from ..broker.wire import Ended, Lease
 from ..job import StoredJob
 from ..stored_error import dump_error
-from .execution import Failed
+from .endings import Failed
 from .outcome import end_of
 from .pools import Child
 

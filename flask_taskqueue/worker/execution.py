@@ -9,121 +9,22 @@ import traceback
 import typing as t
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 from redis import Redis
 
 from .. import _rq, context, errors, joblog, serializer
-from ..appstate import AppState, Runnable
+from ..appstate import AppState
 from ..job import StoredJob, signed_parts
 from ..options import CallOptions, TaskOptions
-from ..request import Reporter, TaskRequest, current
+from ..request import Reporter, current
 from ..retry import covers
-from ..stored_error import dump_error, rebuild_error
+from ..stored_error import dump_error
+from .endings import Failed, Outcome, Parked, Retried, Returned, Succeeded
 from .limits import Timer
-from .plain import PlainFunction, PlainJob, resolve
+from .opening import Call, Opener
+from .plain import PlainJob
 
 logger = logging.getLogger(__name__)
-
-# --- how it can end -----------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """What every execution that called its function has.
-
-    :param began: Epoch seconds.
-    :param seconds: How long the function ran.
-    :param children: Ids of the jobs it enqueued.
-    """
-
-    began: float
-    seconds: float
-    children: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Succeeded(Ran):
-    """The function returned.
-
-    :param value: What it returned.
-    :param encoded: The same in the job's content type; ``None`` stores nothing.
-    :param ignored: It raised ``Ignore``: the job's state is what it last said.
-    """
-
-    value: t.Any = None
-    encoded: bytes | None = None
-    ignored: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed(Ran):
-    """It failed for good.
-
-    :param error: The exception as :mod:`..stored_error` writes it.
-    :param result_type: RQ's type of result: 2 failed, 5 too many returned retries.
-    :param expected: The task listed it in ``throws``.
-    """
-
-    exception: BaseException
-    error: bytes
-    trace: str
-    result_type: int = 2
-    expected: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retried(Ran):
-    """It failed this time and is to run again.
-
-    :param due: When, as the scripts read it.
-    :param delay: Seconds until then, for the log.
-    :param exception: What made it necessary, if anything.
-    :param fields: What changes in the job's hash.
-    :param result_type: RQ's type of a result to store, or ``None``.
-    """
-
-    due: str
-    delay: float
-    exception: BaseException | None
-    error: bytes
-    queue: str | None = None
-    front: bool = False
-    fields: Mapping[str, t.Any] = field(default_factory=dict)
-    result_type: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parked:
-    """Its task is not known here, or may not be imported."""
-
-    task: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
-    """It raised ``Reject(requeue=True)``: back to the end of its queue."""
-
-    reason: str
-
-
-Outcome = Succeeded | Failed | Retried | Parked | Returned
-
-
-# --- running one --------------------------------------------------------------
-
-
-@dataclass(slots=True, kw_only=True)
-class Call:
-    """A job, decoded."""
-
-    stored: StoredJob
-    task: Runnable
-    args: Sequence[t.Any]
-    kwargs: Mapping[str, t.Any]
-    content: str
-    request: TaskRequest
-    plain: PlainJob | None = None
 
 
 class Executor:
@@ -145,17 +46,16 @@ class Executor:
         eager: bool = False,
     ) -> None:
         self.state = state
-        self.hostname = hostname
         self.timer = timer
-        self.client = client
         self.eager = eager
+        self.opener = Opener(state, hostname, client, eager)
 
     def run(self, stored: StoredJob, reporter: Reporter) -> Outcome:
         """Run a job. Whatever is wrong with it becomes its outcome."""
         began = time.time()
         try:
-            call = self._open(stored, reporter)
-        except Exception as error:
+            call = self.opener.open(stored, reporter)
+        except Exception as error:  # noqa: BLE001 - becomes the outcome
             # What a stored job holds is anybody's: undecodable, unsigned, too
             # large, or an import that fails.
             return _failed(error, began, 0.0, "json")
@@ -163,106 +63,6 @@ class Executor:
             return call
         opened = call
         return context.run_apart(lambda: self._run_apart(opened))
-
-    # --- what came: everything is checked before anything runs ---
-
-    def _open(self, stored: StoredJob, reporter: Reporter) -> Call | Parked:
-        config = self.state.config
-        name = stored.task
-        task = self.state.tasks.get(name) if name else None
-        if name and task is None:
-            return Parked(task=name)
-        data = stored.data(config.max_args_bytes)
-        if (signer := self.state.signer) is not None:
-            stored.verify(signer, data)
-        content = stored.content_type(data)
-        function, instance, args, kwargs = serializer.load_call(
-            data, content, config.accept_content, config.max_args_bytes
-        )
-        plain = None
-        if task is None:
-            task = self.state.tasks.get(function) if instance is None else None
-            if task is None:
-                task = self._plain_function(function, instance)
-            if task is None:
-                return Parked(task=function)
-            plain = PlainJob(stored, self.client, config.importable)
-        request = self._request(stored, task, args, kwargs, reporter)
-        if cause := stored.mapping("tq_cause"):
-            args = self._errback_args(task, cause, args, kwargs)
-        return Call(
-            stored=stored, task=task, args=args, kwargs=kwargs,
-            content=content, request=request, plain=plain,
-        )  # fmt: skip
-
-    def _plain_function(self, name: str, instance: object) -> Runnable | None:
-        patterns = self.state.config.importable
-        if instance is None:
-            function = resolve(name, patterns)
-        else:
-            # RQ pickles the object and names its method alone.
-            kind = type(instance)
-            dotted = f"{kind.__module__}.{kind.__qualname__}.{name}"
-            function = resolve(dotted, patterns) and getattr(instance, name)
-        return PlainFunction(name, function) if function else None
-
-    def _request(
-        self,
-        stored: StoredJob,
-        task: Runnable,
-        args: Sequence[t.Any],
-        kwargs: Mapping[str, t.Any],
-        reporter: Reporter,
-    ) -> TaskRequest:
-        carried = stored.mapping("tq_carried").get("headers", {})
-        headers = stored.fields.get(b"tq_headers")
-        accept = self.state.config.accept_content
-        return TaskRequest(
-            id=stored.id,
-            task=task.name,
-            args=args,
-            kwargs=kwargs,
-            retries=stored.retries,
-            recoveries=stored.recoveries,
-            eta=stored.instant("tq_eta"),
-            expires=stored.instant("tq_expires"),
-            queue=stored.queue,
-            hostname=self.hostname,
-            is_eager=self.eager,
-            parent_id=stored.text("tq_parent") or None,
-            root_id=stored.text("tq_root") or stored.id,
-            headers=serializer.loads(headers, "json", {"json", *accept})
-            if headers
-            else {},
-            carried=carried if isinstance(carried, dict) else {},
-            time_limit=stored.limit("time_limit"),
-            soft_time_limit=stored.limit("soft_time_limit"),
-            runner=task,
-            policy=stored.policy,
-            reporter=reporter,
-        )
-
-    def _errback_args(
-        self,
-        task: Runnable,
-        cause: Mapping[str, t.Any],
-        args: Sequence[t.Any],
-        kwargs: Mapping[str, t.Any],
-    ) -> Sequence[t.Any]:
-        """``(request, exc, traceback)`` where the errback takes them, as in
-        Celery; else the id of the job that failed, which ``args`` begins with."""
-        error = cause.get("error") or {}
-        exc = rebuild_error(error, self.state.config.accept_content)
-        failed = TaskRequest(
-            id=cause.get("id"), task=str(cause.get("task", "")),
-            root_id=cause.get("root"), parent_id=cause.get("parent"),
-        )  # fmt: skip
-        full = [failed, exc, error.get("traceback", ""), *args[1:]]
-        try:
-            task.check_args(full, kwargs)
-        except TypeError:
-            return args
-        return full
 
     # --- the run itself ---
 
@@ -332,7 +132,9 @@ class Executor:
         self, call: Call, error: BaseException, began: float, seconds: float
     ) -> Outcome:
         request, options = call.request, call.task.options
-        ran = {"began": began, "seconds": seconds, "children": (*request.children,)}
+        ran: dict[str, t.Any] = {
+            "began": began, "seconds": seconds, "children": (*request.children,),
+        }  # fmt: skip
         if isinstance(error, errors.Ignore):
             return Succeeded(**ran, ignored=True)
         if isinstance(error, errors.Reject) and error.requeue:
@@ -373,8 +175,8 @@ class Executor:
             due = TaskOptions().called(eta=retry.eta).due
             delay = max(float(due) - time.time(), 0.0)
         else:
-            delay = retry.countdown
-            delay = request.policy.delay if delay is None else max(delay, 0.0)
+            asked = retry.countdown
+            delay = request.policy.delay if asked is None else max(asked, 0.0)
             due = f"+{delay:.6f}" if delay else ""
         fields, queue, front = self._changes(call, retry)
         cause = retry.exc or retry
@@ -398,18 +200,19 @@ class Executor:
             name = call.task.name
             data = serializer.dump_call(name, args, kwargs, call.content, most)
             fields["data"] = serializer.compress(data)
-        limits = {
+        limits: dict[str, t.Any] = {
             name: getattr(changed, name)
             for name in ("time_limit", "soft_time_limit", "ignore_result")
             if name in given
         }
         if limits:
-            stored = {**call.stored.options, **limits}
+            stored: dict[str, t.Any] = {**call.stored.options, **limits}
             fields["tq_options"] = json.dumps(stored)
         if "expires" in given and changed.expires:
             fields["tq_expires"] = _epoch(changed.expires)
         if fields and (signer := self.state.signer) is not None:
-            merged = StoredJob(call.stored.id, {**call.stored.fields, **_raw(fields)})
+            both: dict[bytes, bytes] = {**call.stored.fields, **_raw(fields)}
+            merged = StoredJob(call.stored.id, both)
             data = merged.data(2**62)
             texts = {k.decode(): v for k, v in merged.fields.items()}
             fields["tq_sig"] = signer.sign(*signed_parts(merged.id, data, texts))

@@ -16,12 +16,13 @@ from .. import joblog
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.connection import Backoff, is_connection_trouble
-from ..broker.scripts import Claim, Claimed, Next
+from ..broker.wire import Claim, Claimed, Next, text
 from ..errors import TaskQueueError
 from ..job import StoredJob
 from . import outcome
 from .board import Board
-from .execution import Executor, Failed
+from .endings import Failed, Outcome
+from .execution import Executor
 from .limits import Timer
 
 logger = logging.getLogger(__name__)
@@ -105,8 +106,8 @@ class Slot:
         if limit is not None:
             self._say(LIMITED)
         name = stored.fields.get(b"tq_task") or stored.fields.get(b"description", b"?")
-        extra = {"job_id": lease.id, "queue": lease.queue, "task": scripts.text(name)}
-        line = joblog.received(scripts.text(name), lease.id)
+        extra = {"job_id": lease.id, "queue": lease.queue, "task": text(name)}
+        line = joblog.received(text(name), lease.id)
         logger.info("%s", line, extra=extra)
         reporter = outcome.JobReporter(self.client, self.state, lease, self._lost)
         result = self.executor.run(stored, reporter)
@@ -132,9 +133,7 @@ class Slot:
         # The supervisor learns it with its next renewal and stops this execution.
         logger.warning("A job goes on although its lease is lost")
 
-    def _store(
-        self, stored: StoredJob, claimed: Claimed, result: outcome.Outcome
-    ) -> Next:
+    def _store(self, stored: StoredJob, claimed: Claimed, result: Outcome) -> Next:
         wanted = self._wanted()
         try:
             accepted, following = self._until_answered(

@@ -14,10 +14,11 @@ from redis import Redis
 from .. import joblog
 from ..appstate import AppState
 from ..broker import scripts
-from ..broker.scripts import Argument, Claim, Ended, Lease, NewJob, Next
+from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next
 from ..errors import TaskQueueError
-from ..job import Link, StoredJob
-from .execution import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
+from ..job import StoredJob
+from ..links import Link
+from .endings import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
 
 logger = logging.getLogger(__name__)
 
@@ -173,9 +174,7 @@ class JobReporter:
                 self._on_lost()
 
 
-def said(
-    state: AppState, job_id: str, name: str, info: bytes
-) -> dict[str, Argument]:
+def said(state: AppState, job_id: str, name: str, info: bytes) -> dict[str, Argument]:
     """Fields of what a task said of itself, signed where that is on."""
     fields: dict[str, Argument] = {"tq_state": name, "tq_info": info}
     if (signer := state.signer) is not None:

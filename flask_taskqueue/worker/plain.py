@@ -23,9 +23,7 @@ def is_admitted(name: str, patterns: t.Collection[str]) -> bool:
     return any(routing.matches(pattern, name) for pattern in patterns)
 
 
-def resolve(
-    name: str, patterns: t.Collection[str]
-) -> t.Callable[..., t.Any] | None:
+def resolve(name: str, patterns: t.Collection[str]) -> t.Callable[..., t.Any] | None:
     """The function of an admitted dotted name, or ``None``.
 
     Only a module's own function, or a method of its own class: a pattern such as
@@ -53,9 +51,7 @@ def resolve(
     return None
 
 
-def _own_function(
-    module: t.Any, path: Sequence[str]
-) -> t.Callable[..., t.Any] | None:
+def _own_function(module: t.Any, path: Sequence[str]) -> t.Callable[..., t.Any] | None:
     found = module
     for part in path:
         found = inspect.getattr_static(found, part, None)

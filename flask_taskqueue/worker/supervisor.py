@@ -16,22 +16,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError
-
 from .. import keys, signals
 from ..appstate import AppState
-from ..broker.connection import (
-    Backoff,
-    Subscription,
-    check_server,
-    is_connection_trouble,
-)
 from . import burial
 from .board import Board, Seen
+from .lines import Lines
 from .loop import HELD_BACK, IDLE, Place
 from .pools import Child, Pool
 from .upkeep import Upkeep
-from .waiting import Waiters
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +33,6 @@ cannot start."""
 
 QUICK_DEATHS_MOST = 5
 """Children in a row that die before they are ready, after which it gives up."""
-
-TROUBLE_LOG_EVERY = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +59,9 @@ class Supervisor:
         self.state = state
         self.options = options
         self.pool: Pool | None = pool
-        self.client = state.broker.worker()
+        self.lines = Lines(state, options.name, options.queues)
+        self.client = self.lines.client
         self.upkeep = Upkeep(state, self.client, options.name, options.queues)
-        self.waiters = Waiters(self.client, options.queues)
-        channels = (keys.NAMES["wake"], keys.commands(options.name))
-        self.subscription = Subscription(self.client, channels)
         self.children: list[Child] = []
         self._idle: list[Child] = []
         self._ready: set[str] = set()
@@ -83,10 +71,6 @@ class Supervisor:
         self._announced = False
         self._asked: deque[int] = deque()
         self._stop_at: float | None = None
-        self._connected = self._checked = False
-        self._connect_at = 0.0
-        self._backoff = Backoff()
-        self._trouble_logged = -TROUBLE_LOG_EVERY
         self._wakeup, self._wakeup_end = os.pipe()
         for descriptor in (self._wakeup, self._wakeup_end):
             os.set_blocking(descriptor, False)
@@ -105,8 +89,7 @@ class Supervisor:
         """In a forked child: close what is this supervisor's."""
         for child in self.children:
             child.close()
-        self.waiters.close()
-        self.subscription.close()
+        self.lines.disown()
         os.close(self._wakeup)
         os.close(self._wakeup_end)
 
@@ -155,75 +138,24 @@ class Supervisor:
         for child in self.children:
             child.board.stamp(stopping=self._stopping)
         self._obey_signals()
-        self._guarded(self._serve)
-        self._listen()
-        self._guarded(self._bury)
-        self._guarded(self._enforce_limits)
-        self._guarded(self._enforce_stop)
-        self._staff()
-        self._guarded(self._wait)
-
-    def _guarded(self, duty: Callable[[], None]) -> None:
-        """Do what needs Redis, if it is there; it is tried again next turn."""
-        if not self._connected and not self._connect():
-            return
-        try:
-            duty()
-        except (RedisError, OSError) as error:
-            if not is_connection_trouble(error):
-                raise
-            self._disconnect(error)
-
-    def _connect(self) -> bool:
-        if time.monotonic() < self._connect_at:
-            return False
-        try:
-            self._check_server()
-            self.waiters.connect()
-            self.subscription.connect()
-            self._connected = True
+        if self.lines.connect():
             self.upkeep.clock.renew = self.upkeep.clock.sweep = 0.0
-            self._backoff.reset()
-            self._trouble_logged = -TROUBLE_LOG_EVERY
-            logger.info("Connected to %s", self.state.broker.masked_url)
-        except (RedisError, OSError) as error:
-            if not is_connection_trouble(error):
-                raise
-            self._disconnect(error)
-        return self._connected
-
-    def _check_server(self) -> None:
-        """Once: a server that cannot carry the queue ends the worker.
-
-        :raises ConfigError: It is too old, a cluster, or evicts jobs.
-        """
-        if self._checked:
-            return
-        for warning in check_server(self.client):
-            logger.warning("%s", warning)
-        self._checked = True
-
-    def _disconnect(self, error: BaseException) -> None:
-        self._connected = False
-        self.waiters.close()
-        self.subscription.close()
-        self.client.connection_pool.disconnect()
-        now = time.monotonic()
-        self._connect_at = now + self._backoff.next()
-        if now - self._trouble_logged >= TROUBLE_LOG_EVERY:
-            self._trouble_logged = now
-            url = self.state.broker.masked_url
-            logger.warning("No connection to %s: %s; trying again", url, error)
+        self.lines.guard(self._serve)
+        self._listen()
+        self.lines.guard(self._bury)
+        self.lines.guard(self._enforce_limits)
+        self.lines.guard(self._enforce_stop)
+        self._staff()
+        self.lines.guard(self._wait)
 
     def _sleep(self) -> None:
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
         for child in self.children:
             poll.register(child.fileno(), select.POLLIN)
-        until = [self._connect_at] if not self._connected else [self.upkeep.clock.next]
-        if self._connected:
-            for descriptor in (*self.waiters.filenos(), self.subscription.fileno()):
-                poll.register(descriptor, select.POLLIN)
+        for descriptor in self.lines.filenos():
+            poll.register(descriptor, select.POLLIN)
+        until = [self.upkeep.clock.next if self.lines.up else self.lines.retry_at]
         until += [d for c in self.children if (d := c.board.read().deadline)]
         if self._stop_at is not None:
             until.append(self._stop_at)
@@ -263,7 +195,7 @@ class Supervisor:
             self._wake(len(ready))
         elif now >= clock.promote:
             self.upkeep.promote()
-        for channel, data in self.subscription.messages():
+        for channel, data in self.lines.subscription.messages():
             if channel == keys.NAMES["wake"]:
                 clock.promote = 0.0
             else:
@@ -351,9 +283,7 @@ class Supervisor:
 
     def _staff(self) -> None:
         """Make the children that are missing."""
-        if self._stopping or self._hopeless or self.pool is None:
-            return
-        if not self._connected:
+        if self._stopping or self._hopeless or self.pool is None or not self.lines.up:
             return
         while len(self.children) < self.options.concurrency:
             self.children.append(self.pool.start(self._place))
@@ -395,27 +325,22 @@ class Supervisor:
             self._idle.pop(0).wake()
 
     def _wait(self) -> None:
-        self._wake(self.waiters.fired())
+        self._wake(self.lines.waiters.fired())
         waits = self._idle and not self._stopping and not self.upkeep.suspended
         if waits:
             paused = self.upkeep.paused
-            self.waiters.arm([q for q in self.options.queues if q not in paused])
+            self.lines.waiters.arm([q for q in self.options.queues if q not in paused])
         else:
-            self._wake(self.waiters.disarm())
+            self._wake(self.lines.waiters.disarm())
 
     def _close(self) -> None:
         for child in self.children:
             child.kill()
-        if self._connected:
-            self._guarded(lambda: self._wake(self.waiters.disarm()))
-            self._guarded(self.upkeep.unregister)
-        self.waiters.close()
-        self.subscription.close()
-        self.client.close()
+        self.lines.guard(self.upkeep.unregister)
+        self.lines.close()
         signals.worker_shutdown.send(self.state.app, worker=self.options.name)
         os.close(self._wakeup)
 
 
 def _is_overdue(seen: Seen) -> bool:
     return 0 < seen.deadline <= time.monotonic()
-

@@ -18,7 +18,7 @@ from rq.version import VERSION
 from .. import keys
 from ..appstate import AppState
 from ..broker import scripts
-from ..broker.scripts import Lease, Renewed, Swept
+from ..broker.wire import Argument, Lease, Renewed, Swept
 from .loop import LEASE
 from .plain import is_admitted
 from .pools import Child
@@ -115,7 +115,7 @@ class Upkeep:
         """Drop the counters of a child that is gone."""
         self._flushed.pop(label, None)
 
-    def _record(self, held: Sequence[Lease]) -> dict[str, scripts.Argument]:
+    def _record(self, held: Sequence[Lease]) -> dict[str, Argument]:
         """RQ's fields of a worker (rq 2.12, BaseWorker.serialize)."""
         return {
             "birth": self._birth.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),

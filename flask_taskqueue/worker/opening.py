@@ -1,0 +1,150 @@
+"""From stored bytes to a call: everything is checked before anything runs."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from redis import Redis
+
+from .. import serializer
+from ..appstate import AppState, Runnable
+from ..job import StoredJob
+from ..request import Reporter, TaskRequest
+from ..stored_error import rebuild_error
+from .endings import Parked
+from .plain import PlainFunction, PlainJob, resolve
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """A job, decoded."""
+
+    stored: StoredJob
+    task: Runnable
+    args: Sequence[t.Any]
+    kwargs: Mapping[str, t.Any]
+    content: str
+    request: TaskRequest
+    plain: PlainJob | None = None
+
+
+class Opener:
+    """Decodes jobs of one app.
+
+    :param hostname: Name of the worker.
+    :param client: For callbacks of plain ``rq`` jobs.
+    :param eager: They run in the caller.
+    """
+
+    def __init__(
+        self, state: AppState, hostname: str, client: Redis | None, eager: bool
+    ) -> None:
+        self.state = state
+        self.hostname = hostname
+        self.client = client
+        self.eager = eager
+
+    def open(self, stored: StoredJob, reporter: Reporter) -> Call | Parked:
+        """Check a job and find what it calls.
+
+        :raises Exception: What is wrong with it, or what an import raised.
+        """
+        config = self.state.config
+        name = stored.task
+        task = self.state.tasks.get(name) if name else None
+        if name and task is None:
+            return Parked(task=name)
+        data = stored.data(config.max_args_bytes)
+        if (signer := self.state.signer) is not None:
+            stored.verify(signer, data)
+        content = stored.content_type(data)
+        args: Sequence[t.Any]
+        function, instance, args, kwargs = serializer.load_call(
+            data, content, config.accept_content, config.max_args_bytes
+        )
+        plain = None
+        if task is None:
+            task = self.state.tasks.get(function) if instance is None else None
+            if task is None:
+                task = self._plain_function(function, instance)
+            if task is None:
+                return Parked(task=function)
+            plain = PlainJob(stored, self.client, config.importable)
+        request = self._request(stored, task, args, kwargs, reporter)
+        if cause := stored.mapping("tq_cause"):
+            args = self._errback_args(task, cause, args, kwargs)
+        return Call(
+            stored=stored, task=task, args=args, kwargs=kwargs,
+            content=content, request=request, plain=plain,
+        )  # fmt: skip
+
+    def _plain_function(self, name: str, instance: object) -> Runnable | None:
+        patterns = self.state.config.importable
+        if instance is None:
+            function = resolve(name, patterns)
+        else:
+            # RQ pickles the object and names its method alone.
+            kind = type(instance)
+            dotted = f"{kind.__module__}.{kind.__qualname__}.{name}"
+            function = resolve(dotted, patterns) and getattr(instance, name)
+        return PlainFunction(name, function) if function else None
+
+    def _request(
+        self,
+        stored: StoredJob,
+        task: Runnable,
+        args: Sequence[t.Any],
+        kwargs: Mapping[str, t.Any],
+        reporter: Reporter,
+    ) -> TaskRequest:
+        carried = stored.mapping("tq_carried").get("headers", {})
+        headers = stored.fields.get(b"tq_headers")
+        accept = self.state.config.accept_content
+        return TaskRequest(
+            id=stored.id,
+            task=task.name,
+            args=args,
+            kwargs=kwargs,
+            retries=stored.retries,
+            recoveries=stored.recoveries,
+            eta=stored.instant("tq_eta"),
+            expires=stored.instant("tq_expires"),
+            queue=stored.queue,
+            hostname=self.hostname,
+            is_eager=self.eager,
+            parent_id=stored.text("tq_parent") or None,
+            root_id=stored.text("tq_root") or stored.id,
+            headers=serializer.loads(headers, "json", {"json", *accept})
+            if headers
+            else {},
+            carried=carried if isinstance(carried, dict) else {},
+            time_limit=stored.limit("time_limit"),
+            soft_time_limit=stored.limit("soft_time_limit"),
+            runner=task,
+            policy=stored.policy,
+            reporter=reporter,
+        )
+
+    def _errback_args(
+        self,
+        task: Runnable,
+        cause: Mapping[str, t.Any],
+        args: Sequence[t.Any],
+        kwargs: Mapping[str, t.Any],
+    ) -> Sequence[t.Any]:
+        """``(request, exc, traceback)`` where the errback takes them, as in
+        Celery; else the id of the job that failed, which ``args`` begins with."""
+        error = cause.get("error") or {}
+        exc = rebuild_error(error, self.state.config.accept_content)
+        failed = TaskRequest(
+            id=cause.get("id"), task=str(cause.get("task", "")),
+            root_id=cause.get("root"), parent_id=cause.get("parent"),
+        )  # fmt: skip
+        full = [failed, exc, error.get("traceback", ""), *args[1:]]
+        try:
+            task.check_args(full, kwargs)
+        except TypeError:
+            return args
+        return full
