@@ -87,11 +87,12 @@ class StoredJob:
     :param fields: The hash as it came.
     """
 
-    __slots__ = ("fields", "id", "queue")
+    __slots__ = ("_parsed", "fields", "id", "queue")
 
     def __init__(self, job_id: str, fields: Fields, queue: str = "") -> None:
         self.id = job_id
         self.fields = fields
+        self._parsed: dict[str, t.Any] = {}
         self.queue = queue or self.text("origin")
 
     # --- how fields are read --------------------------------------------------
@@ -154,10 +155,12 @@ class StoredJob:
         raw = self.fields.get(name.encode())
         if not raw:
             return default
-        try:
-            return json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise DecodeError(f"the job's field {name!r} is not JSON") from error
+        if name not in self._parsed:
+            try:
+                self._parsed[name] = json.loads(raw)
+            except (ValueError, RecursionError) as error:
+                raise DecodeError(f"the job's field {name!r} is not JSON") from error
+        return self._parsed[name]
 
     # --- what they mean -------------------------------------------------------
 

@@ -521,18 +521,24 @@ def test_sentinel_of_another_service_is_unavailable(sentinel_port):
 
 EMBEDDED = """
 import os, signal, sys
-from flask_taskqueue.broker import guardian
+import redis
 from flask_taskqueue.broker.connection import Broker
+
+def incr(client):
+    # As a worker's loop does: what was on its way when the server died is lost.
+    for attempt in range(5):
+        try:
+            return client.incr("count")
+        except redis.ConnectionError:
+            pass
 
 broker = Broker(f"embedded://{sys.argv[1]}")
 worker = broker.worker()
 assert not os.path.exists(sys.argv[1]), "started before it was used"
 assert worker.incr("count") == 1
 for number, client in ((2, worker), (3, broker.producer)):
-    link = guardian.connect(os.path.join(sys.argv[1], "valkey.sock"))
     os.kill(client.info("server")["process_id"], signal.SIGKILL)
-    link.recv(1)  # Until it is gone: a worker sends nothing twice.
-    assert client.incr("count") == number
+    assert incr(client) == number
 print(broker.masked_url)
 """
 

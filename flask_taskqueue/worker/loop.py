@@ -16,7 +16,7 @@ from .. import joblog
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.connection import Backoff, is_connection_trouble
-from ..broker.wire import Claim, Claimed, Next, text
+from ..broker.wire import Claim, Claimed, Next
 from ..errors import TaskQueueError
 from ..job import StoredJob
 from . import outcome
@@ -99,29 +99,37 @@ class Slot:
     # --- one job ---
 
     def _work(self, claimed: Claimed) -> Next:
-        lease, config = claimed.lease, self.state.config
+        lease = claimed.lease
         stored = StoredJob(lease.id, claimed.fields, lease.queue)
         limit = self._hard_limit(stored)
         self.board.begin(self._calls, lease, limit)
         if limit is not None:
             self._say(LIMITED)
-        name = stored.fields.get(b"tq_task") or stored.fields.get(b"description", b"?")
-        extra = {"job_id": lease.id, "queue": lease.queue, "task": text(name)}
-        line = joblog.received(text(name), lease.id)
-        logger.info("%s", line, extra=extra)
+        self._log_received(stored)
         reporter = outcome.JobReporter(self.client, self.state, lease, self._lost)
         result = self.executor.run(stored, reporter)
         self.board.returned()
-        level, line = outcome.log_line(
-            stored, result, config.redact, config.log_results
-        )
-        trace = isinstance(result, Failed) and not result.expected
-        error = result.exception if isinstance(result, Failed) and trace else None
-        logger.log(level, "%s", line, extra=extra, exc_info=error)
+        self._log_ended(stored, result)
         following = self._store(stored, claimed, result)
         failed = isinstance(result, Failed)
         self.board.count(not failed, getattr(result, "seconds", 0.0))
         return following
+
+    def _log_received(self, stored: StoredJob) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            extra = _log_extra(stored)
+            line = joblog.received(extra["task"], stored.id)
+            logger.info("%s", line, extra=extra)
+
+    def _log_ended(self, stored: StoredJob, result: Outcome) -> None:
+        level = outcome.log_level(result)
+        if logger.isEnabledFor(level):
+            config = self.state.config
+            line = outcome.log_line(stored, result, config.redact, config.log_results)
+            failed = isinstance(result, Failed) and not result.expected
+            error = result.exception if isinstance(result, Failed) and failed else None
+            extra = _log_extra(stored)
+            logger.log(level, "%s", line, extra=extra, exc_info=error)
 
     def _hard_limit(self, stored: StoredJob) -> float | None:
         try:
@@ -238,3 +246,9 @@ class Slot:
         client: scripts.Client = self.client
         self.board.connected(int(client.client_id()))
         self._connected = True
+
+
+def _log_extra(stored: StoredJob) -> dict[str, str]:
+    """What every line about a job carries."""
+    name = outcome.shown_name(stored)
+    return {"job_id": stored.id, "queue": stored.queue, "task": name}

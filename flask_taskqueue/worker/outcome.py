@@ -14,7 +14,7 @@ from redis import Redis
 from .. import joblog
 from ..appstate import AppState
 from ..broker import scripts
-from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next
+from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next, text
 from ..errors import TaskQueueError
 from ..job import StoredJob
 from ..links import Link
@@ -183,26 +183,42 @@ def said(state: AppState, job_id: str, name: str, info: bytes) -> dict[str, Argu
     return fields
 
 
+def log_level(outcome: Outcome) -> int:
+    """Level of the line that says how an execution ended."""
+    match outcome:
+        case Failed():
+            return logging.INFO if outcome.expected else logging.ERROR
+        case Parked():
+            return logging.WARNING
+    return logging.INFO
+
+
 def log_line(
     stored: StoredJob, outcome: Outcome, redact: t.Collection[str], results: bool
-) -> tuple[int, str]:
-    """Level and text of the line that says how an execution ended."""
-    name, job_id = stored.task or stored.text("description"), stored.id
+) -> str:
+    """The line that says how an execution ended."""
+    name, job_id = shown_name(stored), stored.id
     match outcome:
         case Succeeded():
-            shown = None
+            shown: str | None = None
             if results and not stored.options.get("ignore_result"):
                 shown = joblog.brief_repr(outcome.value, redact)
-            return logging.INFO, joblog.succeeded(name, job_id, outcome.seconds, shown)
+            return joblog.succeeded(name, job_id, outcome.seconds, shown)
         case Failed():
-            level = logging.INFO if outcome.expected else logging.ERROR
-            text = joblog.failed(name, job_id, outcome.seconds, repr(outcome.exception))
-            return level, text
+            shown = joblog.brief_repr(outcome.exception, redact, 500)
+            return joblog.failed(name, job_id, outcome.seconds, shown)
         case Retried():
-            cause = None if outcome.exception is None else repr(outcome.exception)
-            return logging.INFO, joblog.retried(name, job_id, outcome.delay, cause)
+            cause = outcome.exception
+            shown = None if cause is None else joblog.brief_repr(cause, redact, 500)
+            return joblog.retried(name, job_id, outcome.delay, shown)
         case Parked():
-            return logging.WARNING, joblog.parked(outcome.task, job_id)
+            return joblog.parked(outcome.task, job_id)
         case Returned():
-            line = joblog.retried(name, job_id, 0.0, f"rejected: {outcome.reason}")
-            return logging.INFO, line
+            reason = f"rejected: {outcome.reason}"
+            return joblog.retried(name, job_id, 0.0, reason)
+
+
+def shown_name(stored: StoredJob) -> str:
+    """A job's name for logs; bytes that are no text stay visible."""
+    raw = stored.fields.get(b"tq_task") or stored.fields.get(b"description") or b"?"
+    return text(raw)
