@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import typing as t
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 from uuid import uuid4
 
 from . import context, job, links, serializer
@@ -138,7 +139,7 @@ def send(state: AppState, new: NewJob) -> bool:
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
     with state.broker.errors():
-        code = scripts.enqueue(state.broker.producer, new, uuid4().hex)
+        code = scripts.enqueue(state.broker.producer, new, token_hex(8))
     _note(new, code)
     return code != scripts.EXISTS
 
@@ -147,7 +148,7 @@ def send_many(state: AppState, jobs: Sequence[NewJob]) -> list[bool]:
     """Enqueue prepared jobs in few round trips; see :func:`send`."""
     codes: list[int] = []
     for start in range(0, len(jobs), BATCH):
-        batch = [(new, uuid4().hex) for new in jobs[start : start + BATCH]]
+        batch = [(new, token_hex(8)) for new in jobs[start : start + BATCH]]
         with state.broker.errors():
             codes += scripts.enqueue_many(state.broker.producer, batch)
     for new, code in zip(jobs, codes, strict=True):

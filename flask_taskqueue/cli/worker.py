@@ -18,6 +18,7 @@ import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
+from .. import routing
 from ..appstate import AppState
 from ..broker import embedded
 from ..errors import ConfigError
@@ -32,49 +33,34 @@ NOT_OFFERED = {
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
-class PoolType(click.Choice[str]):
-    """The pools, with a word on those people know from elsewhere."""
-
-    def convert(
-        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """Check a name."""
-        if value in NOT_OFFERED:
-            self.fail(NOT_OFFERED[value], param, ctx)
-        return super().convert(value, param, ctx)
+def _pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Check a pool's name, with a word on those people know from elsewhere."""
+    if value not in POOLS:
+        hint = NOT_OFFERED.get(value, f"choose from {', '.join(POOLS)}")
+        raise click.BadParameter(f"there is no pool {value!r}: {hint}")
+    return value
 
 
-class QueueList(click.ParamType[tuple[str, ...]]):
-    """Names, separated by commas."""
-
-    name = "QUEUES"
-
-    def convert(
-        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Split and check."""
-        if isinstance(value, tuple):
-            return value
-        names = tuple(dict.fromkeys(n.strip() for n in value.split(",") if n.strip()))
-        if not names or any(re.search(r"[\s:]", name) for name in names):
-            self.fail(f"expected names of queues as in a,b, got {value!r}", param, ctx)
-        return names
+def _queues(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    """Split names at commas and check each."""
+    if value is None:
+        return None
+    names = tuple(dict.fromkeys(n.strip() for n in value.split(",") if n.strip()))
+    try:
+        return tuple(routing.check_queue_name(name) for name in names or ("",))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
-class Concurrency(click.ParamType[int]):
-    """A number of slots, or ``auto``."""
-
-    name = "N|auto"
-
-    def convert(
-        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """``auto`` is the number of CPUs this process may use."""
-        if str(value).lower() == "auto":
-            return _cpus()
-        if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"expected a number >= 1 or auto, got {value!r}", param, ctx)
-        return int(value)
+def _slots(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """A number of slots; ``auto`` is left to the pool."""
+    if value.lower() == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"expected a number >= 1 or auto, got {value!r}")
+    return int(value)
 
 
 def _cpus() -> int:
@@ -84,11 +70,14 @@ def _cpus() -> int:
 
 
 @click.group("worker", invoke_without_command=True)
-@click.option("-Q", "--queues", type=QueueList(), help="Queues, by priority.")
+@click.option(
+    "-Q", "--queues", callback=_queues, metavar="A,B", help="Queues, by priority."
+)
 @click.option(
     "-c",
     "--concurrency",
-    type=Concurrency(),
+    callback=_slots,
+    metavar="N|auto",
     default="auto",
     show_default=True,
     help="Jobs that run at once; auto: one for each CPU.",
@@ -96,7 +85,8 @@ def _cpus() -> int:
 @click.option(
     "-P",
     "--pool",
-    type=PoolType(POOLS),
+    callback=_pool,
+    metavar="|".join(POOLS),
     default="prefork",
     show_default=True,
     help="How they run at once.",
@@ -109,7 +99,7 @@ def _cpus() -> int:
     show_default=True,
     help="What is logged.",
 )
-@click.option("-n", "--name", help="Begins the worker's name; the host's by default.")
+@click.option("-n", "--name", help="Begins the worker's name; %h is the host.")
 @click.option("--burst", is_flag=True, help="End when no job waits.")
 @click.option(
     "--shutdown-timeout",
@@ -135,7 +125,7 @@ def run(
     app: Flask,
     *,
     queues: tuple[str, ...] | None,
-    concurrency: int,
+    concurrency: int | None,
     pool: str,
     loglevel: str,
     name: str | None,
@@ -151,12 +141,12 @@ def run(
     with app.app_context():
         extension.load_tasks(app)
         state = extension.state
-    if pool == "solo" and concurrency > 1:
-        concurrency = 1
+    if pool == "solo":
+        _refuse_for_solo(state, concurrency)
     options = WorkerOptions(
         name=worker_name(name),
         queues=queues or state.config.router.queue_names,
-        concurrency=concurrency,
+        concurrency=concurrency or (1 if pool == "solo" else _cpus()),
         burst=burst,
         shutdown_timeout=shutdown_timeout,
     )
@@ -170,6 +160,16 @@ def run(
         return supervisor.run()
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _refuse_for_solo(state: AppState, concurrency: int | None) -> None:
+    """What the solo pool cannot do is wrong usage, not a surprise later."""
+    if concurrency not in (None, 1):
+        raise click.UsageError(f"-P solo runs one job at a time, got -c {concurrency}")
+    if state.config.time_limit is not None:
+        raise click.UsageError(
+            "-P solo cannot stop a running job, so it cannot keep TASKQUEUE_TIME_LIMIT"
+        )
 
 
 def _run_solo(state: AppState, supervisor: Supervisor) -> int:
@@ -194,7 +194,8 @@ def _run_solo(state: AppState, supervisor: Supervisor) -> int:
 
 def worker_name(given: str | None) -> str:
     """A name no other worker has, now or later."""
-    stem = re.sub(r"[^A-Za-z0-9_.@-]", "_", given or socket.gethostname())[:100]
+    host = socket.gethostname()
+    stem = re.sub(r"[^A-Za-z0-9_.@-]", "_", (given or "%h").replace("%h", host))[:100]
     return f"{stem}.{os.getpid()}.{secrets.token_hex(3)}"
 
 

@@ -106,7 +106,7 @@ class Slot:
         if limit is not None:
             self._say(LIMITED)
         self._log_received(stored)
-        reporter = outcome.JobReporter(self.client, self.state, lease, self._lost)
+        reporter = outcome.JobReporter(self.client, self.state, lease, self._trouble)
         result = self.executor.run(stored, reporter)
         self.board.returned()
         self._log_ended(stored, result)
@@ -137,9 +137,9 @@ class Slot:
         except TaskQueueError:
             return None  # the executor says what is wrong with it
 
-    def _lost(self) -> None:
-        # The supervisor learns it with its next renewal and stops this execution.
-        logger.warning("A job goes on although its lease is lost")
+    def _trouble(self, error: BaseException) -> None:
+        logger.warning("What a running job said of itself was lost: %s", error)
+        self._disconnect()
 
     def _store(self, stored: StoredJob, claimed: Claimed, result: Outcome) -> Next:
         wanted = self._wanted()
@@ -237,10 +237,13 @@ class Slot:
             except (RedisError, OSError) as error:
                 if not is_connection_trouble(error):
                     raise
-                self._connected = False
-                self.client.connection_pool.disconnect()
+                self._disconnect()
                 again = True
                 self._pause(backoff.next())
+
+    def _disconnect(self) -> None:
+        self._connected = False
+        self.client.connection_pool.disconnect()
 
     def _connect(self) -> None:
         client: scripts.Client = self.client

@@ -15,7 +15,7 @@ from .. import joblog
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next, text
-from ..errors import TaskQueueError
+from ..errors import BrokerUnavailable, TaskQueueError
 from ..job import StoredJob
 from ..links import Link
 from .endings import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
@@ -156,22 +156,36 @@ def _cause(stored: StoredJob, error: bytes) -> str:
 
 
 class JobReporter:
-    """Stores what a running task says of itself, as long as it holds its lease."""
+    """Stores what a running task says of itself, as long as it holds its lease.
+
+    :param on_trouble: Called when Redis could not be reached. The task goes on: its
+        word is lost, its work is not.
+    """
 
     def __init__(
-        self, client: Redis, state: AppState, lease: Lease, on_lost: Callable[[], None]
+        self,
+        client: Redis,
+        state: AppState,
+        lease: Lease,
+        on_trouble: Callable[[BaseException], None],
     ) -> None:
         self._client = client
         self._state = state
         self._lease = lease
-        self._on_lost = on_lost
+        self._on_trouble = on_trouble
 
     def report(self, state: str, info: bytes) -> None:
         """Keep a state and its JSON value."""
         fields = said(self._state, self._lease.id, state, info)
-        with self._state.broker.errors():
-            if not scripts.progress(self._client, self._lease, fields):
-                self._on_lost()
+        try:
+            with self._state.broker.errors():
+                stored = scripts.progress(self._client, self._lease, fields)
+        except BrokerUnavailable as error:
+            self._on_trouble(error)
+        else:
+            if not stored:
+                # The supervisor learns it with its next renewal and stops this run.
+                logger.warning("Job %s lost its lease and still runs", self._lease.id)
 
 
 def said(state: AppState, job_id: str, name: str, info: bytes) -> dict[str, Argument]:
