@@ -69,11 +69,13 @@ SimpleWorker([Queue("default", connection=client)], connection=client).work(
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[redis.Redis]:
-    """A private server on a Unix socket, nothing persisted."""
+def server(folder: Path, *, append_only: bool = False) -> Iterator[redis.Redis]:
+    """A private server on a Unix socket."""
     path = folder / "s"
+    options = ["--port", "0", "--unixsocket", path, "--save", ""]
+    options += ["--appendonly", "yes" if append_only else "no"]
     process = subprocess.Popen(
-        [embedded.binary(), "--port", "0", "--unixsocket", path, "--save", ""],
+        [embedded.binary(), *options],
         stdout=subprocess.DEVNULL,
         cwd=folder,
     )

@@ -13,6 +13,9 @@ from enum import Enum
 from .config import Config
 from .retry import RetryPolicy
 
+if t.TYPE_CHECKING:
+    from .signature import Signature
+
 Seconds = float | timedelta
 Instant = float | timedelta | datetime
 
@@ -24,6 +27,9 @@ class Unset(Enum):
 
 
 UNSET = Unset.UNSET
+
+MOST_SECONDS = 1e10
+"""No duration is longer: about 317 years. Dates end where that is no longer small."""
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 """Ids RQ can keep (rq 2.12, ``rq.job.JOB_ID_PATTERN``), of bounded length."""
@@ -72,8 +78,24 @@ class CallOptions(SharedOptions, total=False):
     eta: datetime | None
     task_id: str | None
     headers: t.Mapping[str, t.Any] | None
-    link: t.Any
-    link_error: t.Any
+    link: Signature | t.Sequence[Signature] | None
+    link_error: Signature | t.Sequence[Signature] | None
+
+
+class ChangeOptions(t.TypedDict, total=False):
+    """Options of ``retry()`` that change the job from its next execution on.
+
+    What it says about the retry itself (``countdown``, ``max_retries``, …) comes
+    beside them.
+    """
+
+    queue: str
+    routing_key: str
+    priority: int
+    time_limit: Seconds | None
+    soft_time_limit: Seconds | None
+    expires: Instant | None
+    ignore_result: bool
 
 
 def _refuse(name: str, expected: str, value: object) -> t.NoReturn:
@@ -87,8 +109,9 @@ def _number(name: str, value: object, *, least: float | None = None) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         _refuse(name, "!a number of seconds or a timedelta", value)
     # Written this way round, NaN is refused too.
-    if not (least is None or value >= least) or value in (float("inf"), -float("inf")):
-        _refuse(name, f"seconds >= {least:g}" if least is not None else "finite", value)
+    low = -MOST_SECONDS if least is None else least
+    if not low <= value <= MOST_SECONDS:
+        _refuse(name, f"{low:g} to {MOST_SECONDS:g} seconds", value)
     return value
 
 
@@ -251,6 +274,8 @@ _TASK: dict[str, _Check] = {
     "max_recoveries": _cap,
 }
 
+_CHANGE = {name: _SHARED[name] for name in ChangeOptions.__optional_keys__}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
@@ -298,9 +323,7 @@ class TaskOptions:
         :raises TypeError: An option is unknown, or a value has the wrong type.
         :raises ValueError: A value is out of range.
         """
-        options = cls(**_checked(given, _SHARED | _TASK, "task option"))
-        options._check_limits()
-        return options
+        return cls(**_checked(given, _SHARED | _TASK, "task option"))
 
     def completed(self, config: Config) -> TaskOptions:
         """The same with the app's defaults where nothing was set."""
@@ -322,18 +345,15 @@ class TaskOptions:
         changes = _checked(given, _SHARED | _CALL, "option of apply_async")
         if given.get("eta") is not None and given.get("countdown") is not None:
             raise ValueError("expected 'eta' or 'countdown', got both")
-        options = dataclasses.replace(self, **changes)
-        options._check_limits()
-        return options
+        return dataclasses.replace(self, **changes)
 
-    def _check_limits(self) -> None:
-        hard, soft = self.time_limit, self.soft_time_limit
-        if isinstance(hard, (int, float)) and isinstance(soft, (int, float)):
-            if soft > hard:
-                raise ValueError(
-                    "expected 'soft_time_limit' to be at most 'time_limit'"
-                    f" ({hard!r}), got {soft!r}"
-                )
+    def changed(self, **given: t.Unpack[ChangeOptions]) -> TaskOptions:
+        """The same with the options of a ``retry()``.
+
+        :raises TypeError: An option is unknown, or a value has the wrong type.
+        :raises ValueError: A value is out of range.
+        """
+        return dataclasses.replace(self, **_checked(given, _CHANGE, "option of retry"))
 
     @property
     def due(self) -> str:
@@ -373,4 +393,12 @@ def _checked(
                 f"expected a known {what}, got {name!r}; known are "
                 + ", ".join(sorted(known))
             )
-    return {name: known[name](name, value) for name, value in given.items()}
+    checked = {name: known[name](name, value) for name, value in given.items()}
+    # Only limits given together: one of a call may well undercut the task's other.
+    hard, soft = checked.get("time_limit"), checked.get("soft_time_limit")
+    if hard is not None and soft is not None and soft > hard:
+        raise ValueError(
+            f"expected 'soft_time_limit' to be at most 'time_limit' ({hard!r}),"
+            f" got {soft!r}"
+        )
+    return checked

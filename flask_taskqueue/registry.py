@@ -106,7 +106,7 @@ def decorate(
     kind = Task if base is None else base
 
     def make(function: t.Callable[..., t.Any]) -> AnyTask:
-        if not callable(function):
+        if not callable(function) or not hasattr(function, "__qualname__"):
             raise TypeError(f"expected a function to make a task of, got {function!r}")
         task: AnyTask = kind(function, owner=owner, **given)
         registry.add(task)

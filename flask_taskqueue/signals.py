@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from blinker import Namespace
+import logging
+import typing as t
+
+from blinker import NamedSignal, Namespace
+
+logger = logging.getLogger(__name__)
 
 _signals = Namespace()
 
@@ -16,3 +21,14 @@ worker_ready = _signals.signal("worker-ready")
 worker_process_init = _signals.signal("worker-process-init")
 worker_shutdown = _signals.signal("worker-shutdown")
 beat_tick = _signals.signal("beat-tick")
+
+
+def send(signal: NamedSignal, sender: t.Any, **facts: t.Any) -> None:
+    """Call a signal's receivers. What one raises is logged and changes nothing."""
+    if not signal.receivers:
+        return
+    for receiver in signal.receivers_for(sender):
+        try:
+            receiver(sender, **facts)
+        except Exception:
+            logger.exception("A receiver of %s raised", signal.name)

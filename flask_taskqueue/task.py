@@ -7,14 +7,21 @@ import inspect
 import sys
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from . import producer, serializer
 from .appstate import AppState, current_state
 from .broker.wire import NewJob
 from .errors import MaxRetriesExceededError, PayloadTooLarge, Retry
-from .options import CallOptions, DecoratorOptions, Seconds, TaskOptions
+from .options import (
+    CallOptions,
+    ChangeOptions,
+    DecoratorOptions,
+    Seconds,
+    TaskOptions,
+)
 from .request import TaskRequest, current
 from .result import AsyncResult
 from .signature import Signature
@@ -101,9 +108,10 @@ class Task(t.Generic[P, R]):
         self.bind = bind
         self.owner = owner
         target: t.Any = function or type(self)
-        self.origin = (target.__module__, target.__qualname__)
+        module = module_of(target)
+        self.origin = (module, target.__qualname__)
         """Module and qualified name: the same again is the same task."""
-        self.name = name or self.name or default_name(target)
+        self.name = name or self.name or f"{module}.{target.__name__}"
         given = {**_class_options(type(self)), **options}
         self.options = TaskOptions.of_task(**t.cast(t.Any, given))
         self._shape = _Shape(self.name, function or self.run, bind and bool(function))
@@ -259,15 +267,15 @@ class Task(t.Generic[P, R]):
     @property
     def max_retries(self) -> int | None:
         """Retries after the first execution; the running job's inside one."""
-        if current.get() is not None:
-            return self.request.max_retries
+        if not (request := self.request).called_directly:
+            return request.max_retries
         return self._state.options_of(self)[0].policy.max_retries
 
     @property
     def default_retry_delay(self) -> float:
         """Seconds before a retry that names none."""
-        if current.get() is not None:
-            return self.request.policy.delay
+        if not (request := self.request).called_directly:
+            return request.policy.delay
         return self._state.options_of(self)[0].policy.delay
 
     # --- inside a job ---
@@ -290,7 +298,7 @@ class Task(t.Generic[P, R]):
         eta: datetime | None = None,
         countdown: Seconds | None = None,
         max_retries: int | None = None,
-        **options: t.Any,
+        **options: t.Unpack[ChangeOptions],
     ) -> t.NoReturn: ...
     @t.overload
     def retry(
@@ -303,7 +311,7 @@ class Task(t.Generic[P, R]):
         eta: datetime | None = None,
         countdown: Seconds | None = None,
         max_retries: int | None = None,
-        **options: t.Any,
+        **options: t.Unpack[ChangeOptions],
     ) -> Retry: ...
 
     def retry(
@@ -315,7 +323,7 @@ class Task(t.Generic[P, R]):
         eta: datetime | None = None,
         countdown: Seconds | None = None,
         max_retries: int | None = None,
-        **options: t.Any,
+        **options: t.Unpack[ChangeOptions],
     ) -> Retry:
         """Run this job again later. Raises by itself; ``raise self.retry(…)`` reads
         the same.
@@ -327,27 +335,24 @@ class Task(t.Generic[P, R]):
         :param options: Options of ``apply_async`` that change from now on.
         :raises Retry: It will run again.
         :raises MaxRetriesExceededError: No retry is left, and ``exc`` is not given.
+        :raises TypeError: An option is unknown, or a value has the wrong type.
+        :raises ValueError: A value is out of range.
         """
         request = self.request
         cause = exc or sys.exc_info()[1]
         if request.called_directly:
             raise cause or Retry("the task can be retried")
-        most = request.max_retries if max_retries is None else max_retries
+        again = _checked_retry(cause, eta, countdown, args, kwargs, options)
+        if max_retries is not None:
+            # For this execution: autoretry_for must not go on where this gave up.
+            request.policy = replace(request.policy, max_retries=max_retries)
+        most = request.max_retries
         if most is not None and request.retries >= most:
             if exc is not None:
                 raise exc
             raise MaxRetriesExceededError(
                 f"{self.name}[{request.id}] was retried {request.retries} times"
             )
-        again = Retry(
-            exc=cause,
-            eta=eta,
-            countdown=_in_seconds(countdown),
-            args=args,
-            kwargs=kwargs,
-            options=options,
-        )
-        self.options.called(**t.cast(t.Any, options))
         if throw:
             raise again
         request.postponed = again
@@ -403,10 +408,23 @@ def _class_options(kind: type) -> dict[str, t.Any]:
     return found
 
 
-def _in_seconds(value: Seconds | None) -> float | None:
-    if value is None or isinstance(value, (int, float)):
-        return value
-    return value.total_seconds()
+def _checked_retry(
+    cause: BaseException | None,
+    eta: datetime | None,
+    countdown: Seconds | None,
+    args: Sequence[t.Any] | None,
+    kwargs: Mapping[str, t.Any] | None,
+    options: ChangeOptions,
+) -> Retry:
+    checked_arguments(args, kwargs)
+    TaskOptions().called(eta=eta, countdown=countdown)
+    TaskOptions().changed(**options)
+    if isinstance(countdown, timedelta):
+        countdown = countdown.total_seconds()
+    return Retry(
+        exc=cause, eta=eta, countdown=countdown, args=args, kwargs=kwargs,
+        options=t.cast("Mapping[str, t.Any]", options),
+    )  # fmt: skip
 
 
 def checked_arguments(
@@ -424,12 +442,12 @@ def checked_arguments(
     return args or (), kwargs or {}
 
 
-def default_name(function: t.Any) -> str:
-    """``module.function``; in ``__main__`` the module the ``flask`` command sees."""
-    module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
-        file = getattr(main, "__file__", None)
-        module = spec.name if spec else Path(file).stem if file else module
-    return f"{module}.{function.__name__}"
+def module_of(function: t.Any) -> str:
+    """Its module; in ``__main__`` the one the ``flask`` command sees."""
+    module: str = function.__module__
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    file = getattr(main, "__file__", None)
+    return spec.name if spec else Path(file).stem if file else module

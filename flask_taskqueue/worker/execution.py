@@ -15,9 +15,10 @@ from redis import Redis
 from .. import _rq, context, errors, joblog, serializer
 from ..appstate import AppState
 from ..job import StoredJob, signed_parts
-from ..options import CallOptions, TaskOptions
+from ..options import ChangeOptions, TaskOptions
 from ..request import Reporter, current
 from ..retry import covers
+from ..signing import Signer
 from ..stored_error import dump_error
 from .endings import Failed, Outcome, Parked, Retried, Returned, Succeeded
 from .limits import Timer
@@ -140,7 +141,10 @@ class Executor:
         if isinstance(error, errors.Reject) and error.requeue:
             return Returned(reason=str(error.reason))
         if isinstance(error, errors.Retry):
-            return self._retried(call, error, ran)
+            try:
+                return self._retried(call, error, ran)
+            except Exception as wrong:  # noqa: BLE001 - the task's, e.g. its arguments
+                error = wrong
         if call.plain is not None:
             self._call_back_failure(call.plain, error)
         covered = covers(error, options.autoretry_for, options.dont_autoretry_for)
@@ -189,12 +193,14 @@ class Executor:
     def _changes(
         self, call: Call, retry: errors.Retry
     ) -> tuple[dict[str, t.Any], str | None, bool]:
-        """What ``retry(args=…, kwargs=…, queue=…, …)`` changes in the job."""
+        """What ``retry(args=…, kwargs=…, queue=…, …)`` changes in the job: fields of
+        its hash, another queue, and whether it goes to the front."""
         fields: dict[str, t.Any] = {}
-        given = t.cast(CallOptions, retry.options)
-        changed = call.task.options.called(**given)
+        given = t.cast(ChangeOptions, retry.options)
+        changed = TaskOptions().changed(**given)
         if call.stored.task and (retry.args_, retry.kwargs_) != (None, None):
-            args = call.args if retry.args_ is None else retry.args_
+            # Those of the request: an errback is called with others than are stored.
+            args = call.request.args if retry.args_ is None else retry.args_
             kwargs = call.kwargs if retry.kwargs_ is None else retry.kwargs_
             most = self.state.config.max_args_bytes
             name = call.task.name
@@ -206,17 +212,24 @@ class Executor:
             if name in given
         }
         if limits:
-            stored: dict[str, t.Any] = {**call.stored.options, **limits}
-            fields["tq_options"] = json.dumps(stored)
-        if "expires" in given and changed.expires:
-            fields["tq_expires"] = _epoch(changed.expires)
+            fields["tq_options"] = json.dumps({**call.stored.options, **limits})
         if fields and (signer := self.state.signer) is not None:
-            both: dict[bytes, bytes] = {**call.stored.fields, **_raw(fields)}
-            merged = StoredJob(call.stored.id, both)
-            data = merged.data(2**62)
-            texts = {k.decode(): v for k, v in merged.fields.items()}
-            fields["tq_sig"] = signer.sign(*signed_parts(merged.id, data, texts))
-        return fields, changed.queue if "queue" in given else None, changed.priority > 0
+            fields["tq_sig"] = _signature(signer, call.stored, fields)
+        if "expires" in given:
+            fields["tq_expires"] = _epoch(changed.expires)
+        if "priority" in given:
+            fields["enqueue_at_front"] = int(changed.priority > 0)
+        front = {**call.stored.fields, **_raw(fields)}.get(b"enqueue_at_front")
+        return fields, self._other_queue(call, given), front == b"1"
+
+    def _other_queue(self, call: Call, given: ChangeOptions) -> str | None:
+        queue, key = given.get("queue"), given.get("routing_key")
+        if queue is None and key is None:
+            return None
+        return self.state.config.router.queue_for(
+            call.task.name, call.args, call.kwargs, given,
+            call_queue=queue, call_routing_key=key, task_queue=call.stored.queue,
+        )[0]  # fmt: skip
 
     def _returned_retry(
         self, call: Call, retry: _rq.Retry, began: float, clock: float
@@ -239,6 +252,16 @@ class Executor:
             front=bool(retry.enqueue_at_front), error=dump_error(asked, ""),
             fields={"number_of_retries": done + 1}, result_type=4,
         )  # fmt: skip
+
+
+def _signature(
+    signer: Signer, stored: StoredJob, fields: Mapping[str, t.Any]
+) -> bytes:
+    """The signature of a job whose fields change."""
+    merged = StoredJob(stored.id, {**stored.fields, **_raw(fields)})
+    data = merged.data(2**62)
+    texts = {name.decode(): value for name, value in merged.fields.items()}
+    return signer.sign(*signed_parts(merged.id, data, texts))
 
 
 def _epoch(instant: str) -> str:

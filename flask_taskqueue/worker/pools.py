@@ -208,7 +208,7 @@ class PreforkPool:
 
 def _work(state: AppState, place: Place, timer: Timer) -> None:
     _forget_engines(state)
-    signals.worker_process_init.send(state.app, worker=place.worker)
+    signals.send(signals.worker_process_init, state.app, worker=place.worker)
     Slot(state, place, timer).run()
 
 

@@ -312,7 +312,7 @@ class Supervisor:
         if not self._announced and len(self._ready) >= self.options.concurrency:
             self._announced = True
             logger.info("%s ready.", self.options.name)
-            signals.worker_ready.send(self.state.app, worker=self.options.name)
+            signals.send(signals.worker_ready, self.state.app, worker=self.options.name)
         if self.options.burst and len(self._idle) == self.options.concurrency:
             self.request_stop()
 
@@ -338,7 +338,7 @@ class Supervisor:
             child.kill()
         self.lines.guard(self.upkeep.unregister)
         self.lines.close()
-        signals.worker_shutdown.send(self.state.app, worker=self.options.name)
+        signals.send(signals.worker_shutdown, self.state.app, worker=self.options.name)
         os.close(self._wakeup)
 
 
