@@ -114,6 +114,9 @@ class AppState:
         if self._signer is None:
             settings = self.app.config
             fallbacks = settings.get("SECRET_KEY_FALLBACKS") or ()
+            if isinstance(fallbacks, (str, bytes)):
+                # As an environment variable gives it: one key, not one a character.
+                fallbacks = [fallbacks]
             self._signer = Signer([settings.get("SECRET_KEY"), *fallbacks])
         return self._signer
 

@@ -11,6 +11,7 @@ from .broker.wire import Argument, Lease, NewJob
 from .errors import TaskNotRegistered, TaskRevokedError
 from .inspector import RESULT
 from .job import StoredJob
+from .request import current
 from .stored_error import dump_error
 from .worker.endings import Failed, Parked, Retried, Returned
 from .worker.execution import Executor
@@ -55,21 +56,21 @@ def run(state: AppState, new: NewJob) -> BaseException | None:
     :return: The exception it ended with, or ``None``.
     :raises TaskNotRegistered: Its task is not known here.
     """
-    at = _stamp()
-    fields = _raw(new.fields) | _raw(
-        {
-            "status": "started", "origin": new.queue, "created_at": at,
-            "enqueued_at": at, "started_at": at, "worker_name": WORKER,
-        }
-    )  # fmt: skip
+    parent = current.get()
+    if parent is not None and parent.is_eager:
+        parent.children.append(new.id)
+    return _run(state, new)
+
+
+def _run(state: AppState, new: NewJob) -> BaseException | None:
+    fields = _fields_of(new)
     state.keep_eager(new.id, fields)
-    if new.expires and not new.expires.startswith("+"):
-        if float(new.expires) <= time.time():
-            return _expire(fields)
+    if b"tq_expires" in fields and float(fields[b"tq_expires"]) <= time.time():
+        return _expire(fields)
     executor = Executor(state, WORKER, NoTimer(), eager=True)
     reporter = EagerReporter(state, new.id, fields)
     while True:
-        stored = StoredJob(new.id, fields, new.queue)
+        stored = StoredJob(new.id, fields)
         outcome = executor.run(stored, reporter)
         if isinstance(outcome, Retried):
             _count_retry(stored, outcome, fields)
@@ -78,12 +79,26 @@ def run(state: AppState, new: NewJob) -> BaseException | None:
             raise TaskNotRegistered(f"no task {outcome.task!r} is registered here")
         elif not isinstance(outcome, Returned):
             break
-    ended = end_of(state, stored, Lease(new.queue, new.id, WORKER), outcome)
+    ended = end_of(state, stored, Lease(stored.queue, new.id, WORKER), outcome)
     fields.update(_raw({**ended.fields, "status": ended.status, "ended_at": _stamp()}))
     fields.update({RESULT + name: raw for name, raw in _raw(ended.entry).items()})
     for link in ended.links:
-        run(state, link)
+        _run(state, link)
     return outcome.exception if isinstance(outcome, Failed) else None
+
+
+def _fields_of(new: NewJob) -> dict[bytes, bytes]:
+    """What the scripts make of a job that is enqueued and claimed at once."""
+    at, now = _stamp(), time.time()
+    fields: dict[str, Argument] = {
+        **new.fields, "status": "started", "origin": new.queue, "created_at": at,
+        "enqueued_at": at, "started_at": at, "worker_name": WORKER,
+    }  # fmt: skip
+    for name, instant in (("tq_eta", new.due), ("tq_expires", new.expires)):
+        if instant:
+            start = now if instant.startswith("+") else 0.0
+            fields[name] = f"{start + float(instant):.6f}"
+    return _raw(fields)
 
 
 def _count_retry(
@@ -91,6 +106,10 @@ def _count_retry(
 ) -> None:
     retries = stored.retries
     fields.update(_raw(outcome.fields))
+    if outcome.queue is not None:
+        fields[b"origin"] = outcome.queue.encode()
+    for name in (b"tq_state", b"tq_info", b"tq_sig_info"):
+        fields.pop(name, None)
     fields[b"tq_error"] = fields[f"tq_error_{retries}".encode()] = outcome.error
     fields[b"tq_retries"] = str(retries + 1).encode()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 from base64 import b64decode
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from . import keys, serializer, states
 from .appstate import AppState
@@ -141,12 +141,36 @@ def snapshot(state: AppState, job_id: str) -> Snapshot:
 
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
-    eager = state.eager_jobs.get(job_id)
+    eager = eager_fields(state, job_id)
     if eager is not None:
         stored = StoredJob(job_id, eager)
         return Snapshot(state, stored, _eager_entry(eager))
     with state.broker.errors():
         return _read(state, state.broker.monitor, job_id)
+
+
+def whole(state: AppState, job_id: str) -> StoredJob:
+    """Read all fields of a job, its arguments and past errors included.
+
+    :raises BrokerUnavailable: Redis did not answer within 2 s.
+    """
+    fields = eager_fields(state, job_id)
+    if fields is None:
+        client: scripts.Client = state.broker.monitor
+        try:
+            with state.broker.errors():
+                fields = client.hgetall(keys.job(job_id))
+        except ResponseError:
+            # The key holds something else: no job of anybody's.
+            fields = {}
+    return StoredJob(job_id, fields)
+
+
+def eager_fields(state: AppState, job_id: str) -> t.Mapping[bytes, bytes] | None:
+    """Fields of a job that ran in the caller; none (an empty mapping) where all do
+    and this is not among the last; ``None`` where Redis is to be asked."""
+    found = state.eager_jobs.get(job_id)
+    return {} if found is None and state.eager else found
 
 
 def _eager_entry(fields: t.Mapping[bytes, bytes]) -> dict[bytes, bytes]:

@@ -17,6 +17,12 @@ from .options import TaskOptions
 from .retry import RetryPolicy, rq_interval
 from .signing import Signer
 
+COUNT_MOST = 2**31
+"""No job has this many retries, recoveries or the like."""
+
+LIMIT_MOST = 100 * 365 * 86_400
+"""Seconds that no time limit exceeds: timers take no more than some 100 years."""
+
 RQ_TIMEOUT = 180.0
 """Seconds RQ gives a job that names no time-out (rq 2.12, Queue.DEFAULT_TIMEOUT)."""
 
@@ -123,6 +129,8 @@ class StoredJob:
     def count(self, name: str) -> int:
         """A field as an integer >= 0; 0 where there is none."""
         number = self.number(name, 0.0) or 0.0
+        if number > COUNT_MOST:
+            raise DecodeError(f"the job's field {name!r} is too large for a count")
         return max(int(number), 0)
 
     def instant(self, name: str) -> datetime | None:
@@ -199,20 +207,22 @@ class StoredJob:
 
     @property
     def options(self) -> dict[str, t.Any]:
-        """What its producer decided about how it runs."""
-        return self.mapping("tq_options")
+        """What its producer decided about how it runs; plain ``rq`` has none."""
+        return self.mapping("tq_options") if self.task else {}
 
     @property
     def policy(self) -> RetryPolicy:
         """Its retry policy; from RQ's fields where it is a plain ``rq`` job."""
-        if self.task:
-            try:
+        try:
+            if self.task:
                 return RetryPolicy.from_dict(self.options.get("retry"))
-            except ValueError as error:
-                raise DecodeError(f"the job's retry policy: {error}") from error
-        left = self.count("retries_left")
-        interval = rq_interval(self.rows("retry_intervals"), left) if left else 0
-        return RetryPolicy(max_retries=self.retries + left, delay=interval)
+            left = self.count("retries_left")
+            interval = rq_interval(self.rows("retry_intervals"), left) if left else 0
+            return RetryPolicy(max_retries=self.retries + left, delay=interval)
+        except DecodeError:
+            raise
+        except ValueError as error:
+            raise DecodeError(f"the job's retry policy: {error}") from error
 
     def limit(self, name: str) -> float | None:
         """``time_limit`` or ``soft_time_limit`` in seconds, ``None`` without one.
@@ -220,15 +230,18 @@ class StoredJob:
         A plain ``rq`` job has RQ's time-out as its soft limit, and a hard one 60 s
         later, as RQ's worker does.
         """
-        if not self.task:
-            timeout = self.number("timeout", RQ_TIMEOUT) or RQ_TIMEOUT
-            if timeout < 0:
-                return None
-            return timeout if name == "soft_time_limit" else timeout + 60
-        value = self.options.get(name)
-        if value is None or (isinstance(value, (int, float)) and value > 0):
-            return value
+        value = self.options.get(name) if self.task else self._rq_limit(name)
+        if value is None:
+            return None
+        if type(value) in (int, float) and 0 < value <= LIMIT_MOST:
+            return float(value)
         raise DecodeError(f"the job's {name} is not a number of seconds")
+
+    def _rq_limit(self, name: str) -> float | None:
+        timeout = self.number("timeout", RQ_TIMEOUT) or RQ_TIMEOUT
+        if timeout < 0:
+            return None
+        return timeout if name == "soft_time_limit" else timeout + 60
 
     def content_type(self, data: bytes) -> str:
         """Content type of its arguments, told from the first byte without a field."""

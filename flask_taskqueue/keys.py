@@ -47,7 +47,8 @@ NAMES = {
     "suspended": "rq:suspended",  # RQ: string; while it exists nothing is claimed
     "paused": "tq:paused",  # set of paused queues; until resumed
     "parked_names": "tq:parked",  # set of task names with parked jobs
-    "followups": "tq:followups",  # set of ended jobs with dependents left to look at
+    # hash: ended jobs with dependents left to look at -> where to go on
+    "followups": "tq:followups",
     "swept": "tq:swept",  # string: time of the last sweep; no TTL, one key
     "pruned": "tq:pruned",  # string: somebody pruned within the last minute; TTL 60 s
     "scratch": "tq:scratch",  # stream, deleted in the script that makes it

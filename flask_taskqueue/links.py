@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 
 from . import serializer
-from .broker.wire import NewJob
+from .broker.wire import Argument, NewJob
 from .errors import DecodeError
 from .job import signed_parts
 from .options import TASK_ID
+from .routing import check_queue_name
 from .signing import Signer
+
+FIELDS_MOST = 100
+"""No job of ours has this many fields; a script can unpack some thousands."""
+
+_INSTANT = re.compile(r"(\+?[0-9]{1,15}(\.[0-9]{1,9})?)?")
 
 
 def pack_link(job: NewJob, task: str, call: bytes, immutable: bool) -> dict[str, t.Any]:
@@ -40,10 +47,13 @@ class Link:
         try:
             values = t.cast("dict[str, t.Any]", row)
             self.job = NewJob(
-                id=_checked_id(values["id"]), queue=str(values["queue"]),
-                front=bool(values["front"]), due=str(values["due"]),
-                expires=str(values["expires"]), fields=dict(values["fields"]),
-            )  # fmt: skip
+                id=_matching(TASK_ID, values["id"]),
+                queue=check_queue_name(values["queue"]),
+                front=bool(values["front"]),
+                due=_matching(_INSTANT, values["due"]),
+                expires=_matching(_INSTANT, values["expires"]),
+                fields=_checked_fields(values["fields"]),
+            )
             self.task = str(values["task"])
             self.call = b64decode(values["call"])
             self.content = str(self.job.fields["tq_content"])
@@ -71,7 +81,18 @@ class Link:
         )  # fmt: skip
 
 
-def _checked_id(value: object) -> str:
-    if isinstance(value, str) and TASK_ID.fullmatch(value):
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    if isinstance(value, str) and pattern.fullmatch(value):
         return value
-    raise DecodeError("the job's links have an impossible id")
+    raise ValueError
+
+
+def _checked_fields(fields: dict[str, t.Any]) -> dict[str, Argument]:
+    """The fields, if Redis takes them."""
+    for name, value in fields.items():
+        if type(value) not in (str, int, float):
+            raise ValueError
+        f"{name}{value}".encode()  # a lone surrogate has no bytes
+    if len(fields) > FIELDS_MOST:
+        raise ValueError
+    return dict(fields)

@@ -28,8 +28,8 @@ class Unset(Enum):
 
 UNSET = Unset.UNSET
 
-MOST_SECONDS = 1e10
-"""No duration is longer: about 317 years. Dates end where that is no longer small."""
+MOST_SECONDS = 100 * 365 * 86_400
+"""No duration is longer: timers take no more than some 100 years."""
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 """Ids RQ can keep (rq 2.12, ``rq.job.JOB_ID_PATTERN``), of bounded length."""
@@ -197,7 +197,7 @@ def _instant(name: str, value: object) -> str:
     if isinstance(value, datetime):
         # Celery's rule: a datetime without a zone is UTC.
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return f"{aware.timestamp():.6f}"
+        return f"{max(aware.timestamp(), 0):.6f}"
     return f"+{max(_number(name, value), 0):.6f}"
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import typing as t
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from secrets import token_hex
 from uuid import uuid4
+
+from redis.exceptions import ResponseError
 
 from . import context, job, links, serializer
 from .appstate import AppState
 from .broker import scripts
+from .broker.trouble import is_unavailable
 from .broker.wire import Argument, NewJob
+from .config import Config
 from .errors import TaskQueueError
 from .options import TaskOptions
 from .request import current
@@ -65,7 +70,7 @@ def _prepare(
         task_queue=base.queue,
         task_routing_key=base.routing_key,
     )
-    content = t.cast(str, options.serializer)
+    content = _checked_content(config, t.cast(str, options.serializer))
     data = serializer.dump_call(
         target.name, args, kwargs, content, config.max_args_bytes
     )
@@ -83,6 +88,18 @@ def _prepare(
         due=options.due, expires=options.expires,
     )  # fmt: skip
     return new, data
+
+
+def _checked_content(config: Config, content: str) -> str:
+    """The serializer of a call, which its decorator or its caller may have chosen."""
+    if content not in config.accept_content:
+        raise ValueError(
+            "expected 'serializer' to be one of TASKQUEUE_ACCEPT_CONTENT"
+            f" ({', '.join(config.accept_content)}), got {content!r}"
+        )
+    if content == "pickle" and not config.sign:
+        raise ValueError("serializer 'pickle' needs TASKQUEUE_SIGN")
+    return content
 
 
 def _travelling(
@@ -138,7 +155,7 @@ def send(state: AppState, new: NewJob) -> bool:
     :return: ``False`` where a job with its id has not ended: nothing was written.
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
-    with state.broker.errors():
+    with state.broker.errors(), _refusals():
         code = scripts.enqueue(state.broker.producer, new, token_hex(8))
     _note(new, code)
     return code != scripts.EXISTS
@@ -149,11 +166,22 @@ def send_many(state: AppState, jobs: Sequence[NewJob]) -> list[bool]:
     codes: list[int] = []
     for start in range(0, len(jobs), BATCH):
         batch = [(new, token_hex(8)) for new in jobs[start : start + BATCH]]
-        with state.broker.errors():
+        with state.broker.errors(), _refusals():
             codes += scripts.enqueue_many(state.broker.producer, batch)
     for new, code in zip(jobs, codes, strict=True):
         _note(new, code)
     return [code != scripts.EXISTS for code in codes]
+
+
+@contextmanager
+def _refusals() -> t.Iterator[None]:
+    """Raise what the server says against a call as an error of ours."""
+    try:
+        yield
+    except ResponseError as error:
+        if is_unavailable(error):
+            raise
+        raise TaskQueueError(f"nothing was enqueued: {error}") from error
 
 
 def _note(new: NewJob, code: int) -> None:

@@ -19,8 +19,7 @@ from .errors import (
     TaskQueueError,
     TaskRevokedError,
 )
-from .inspector import Snapshot, snapshot
-from .job import StoredJob
+from .inspector import Snapshot, eager_fields, snapshot, whole
 from .request import current
 from .stored_error import rebuild_error
 
@@ -92,11 +91,13 @@ class AsyncResult(t.Generic[R_co]):
 
     def successful(self) -> bool:
         """Whether it ended well."""
-        return self._now.stored.status == "finished"
+        now = self._now
+        return now.ready and now.state == states.SUCCESS
 
     def failed(self) -> bool:
         """Whether it ended with an exception."""
-        return self._now.state == states.FAILURE
+        now = self._now
+        return now.ready and now.state == states.FAILURE
 
     def exists(self) -> bool:
         """Whether there is such a job."""
@@ -217,20 +218,14 @@ class AsyncResult(t.Generic[R_co]):
         return stored.task or stored.text("description") or None
 
     def _call(self) -> tuple[str, t.Any, list[t.Any], dict[str, t.Any]] | None:
-        fields = self._app.eager_jobs.get(self.id)
-        if fields is None:
-            with self._app.broker.errors():
-                client: scripts.Client = self._app.broker.monitor
-                names = (b"data", b"tq_content", b"status", b"tq_forgotten")
-                values = client.hmget(keys.job(self.id), names)
-            fields = {n: v for n, v in zip(names, values, strict=True) if v}
-        stored = StoredJob(self.id, fields)
+        stored = whole(self._app, self.id)
         if not stored.exists:
             return None
-        config = self._app.config
         data = stored.data(2**31)
-        content = stored.content_type(data)
-        return serializer.load_call(data, content, config.accept_content, 2**31)
+        if (signer := self._app.signer) is not None:
+            stored.verify(signer, data)
+        accept = self._app.config.accept_content
+        return serializer.load_call(data, stored.content_type(data), accept, 2**31)
 
     @property
     def args(self) -> list[t.Any] | None:
@@ -284,19 +279,14 @@ class AsyncResult(t.Generic[R_co]):
     @property
     def errors(self) -> list[Exception]:
         """The exception of every failed attempt, oldest first (the last 100)."""
-        eager = self._app.eager_jobs.get(self.id)
-        if eager is None:
-            with self._app.broker.errors():
-                client: scripts.Client = self._app.broker.monitor
-                eager = client.hgetall(keys.job(self.id))
-        stored = StoredJob(self.id, eager)
-        accept = self._app.config.accept_content
-        names = [f"tq_error_{n}".encode() for n in range(stored.retries)]
+        stored = whole(self._app, self.id)
+        first = max(stored.retries - 100, 0)
+        names = [f"tq_error_{n}".encode() for n in range(first, stored.retries)]
+        if stored.status == "failed":
+            names.append(b"tq_error")
         raws = [stored.fields[name] for name in names if name in stored.fields]
-        out = [rebuild_error(raw, accept) for raw in raws]
-        if stored.status == "failed" and b"tq_error" in stored.fields:
-            out.append(rebuild_error(stored.fields[b"tq_error"], accept))
-        return out
+        accept = self._app.config.accept_content
+        return [rebuild_error(raw, accept) for raw in raws]
 
     # --- changing it ---
 
@@ -305,10 +295,12 @@ class AsyncResult(t.Generic[R_co]):
 
         :raises TaskQueueError: The job's key holds something that is not a job.
         """
-        if self._app.eager_jobs.pop(self.id, None) is None:
-            with self._app.broker.errors():
-                code = scripts.forget(self._app.broker.producer, self.id)
-            _refuse_other(self.id, code)
+        if eager_fields(self._app, self.id) is not None:
+            self._app.eager_jobs.pop(self.id, None)
+            return
+        with self._app.broker.errors():
+            code = scripts.forget(self._app.broker.producer, self.id)
+        _refuse_other(self.id, code)
 
     def revoke(self, terminate: bool = False) -> None:
         """See that it does not run.
@@ -317,7 +309,7 @@ class AsyncResult(t.Generic[R_co]):
             result counts.
         :raises TaskQueueError: The job's key holds something that is not a job.
         """
-        if self.id in self._app.eager_jobs:
+        if eager_fields(self._app, self.id) is not None:
             return
         with self._app.broker.errors():
             code = scripts.revoke(

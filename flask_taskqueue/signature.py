@@ -31,6 +31,8 @@ class Signature:
 
     :param target: What is called.
     :param options: Options of ``apply_async``, checked at once.
+    :raises TypeError: An option is unknown, or of the wrong type.
+    :raises ValueError: An option is out of range.
     """
 
     __slots__ = ("args", "immutable", "kwargs", "options", "target")
@@ -49,20 +51,12 @@ class Signature:
         self.kwargs = dict(kwargs or {})
         self.options = dict(options or {})
         self.immutable = immutable
-        self.checked()
+        target.options.called(**t.cast(t.Any, self.options))
 
     @property
     def task(self) -> str:
         """Name of the task."""
         return self.target.name
-
-    def checked(self) -> TaskOptions:
-        """The task's options with this signature's.
-
-        :raises TypeError: An option is unknown, or of the wrong type.
-        :raises ValueError: An option is out of range.
-        """
-        return self.target.options.called(**t.cast(t.Any, self.options))
 
     def __repr__(self) -> str:
         parts = [repr(arg) for arg in self.args]
@@ -100,11 +94,13 @@ class Signature:
         """Change options of ``apply_async`` in place.
 
         :return: This signature.
+        :raises TypeError: An option is unknown, or of the wrong type.
+        :raises ValueError: An option is out of range.
         """
+        self.target.options.called(**t.cast(t.Any, options))
         self.options.update(options)
         if immutable is not None:
             self.immutable = immutable
-        self.checked()
         return self
 
     def link(self, *callbacks: Signature) -> Signature:

@@ -8,7 +8,7 @@ import sys
 import types
 import typing as t
 
-from .content import JSON
+from .content import JSON, PICKLE
 from .errors import DecodeError, TaskFailed
 from .serializer import dumps, loads
 
@@ -33,7 +33,8 @@ class StoredError(t.TypedDict):
     """Its arguments as ``args_type`` says, still encoded: JSON in its place (dates
     and such in kombu's form), others as base64 text. ``None``: not encodable."""
     args_type: str
-    """Content type of the arguments."""
+    """Content type of the arguments: never pickle. Nobody signs an error, and it is
+    decoded wherever somebody looks at the job."""
     traceback: str
     """The formatted traceback; of a long one its end."""
 
@@ -44,10 +45,12 @@ def dump_error(
     """Encode an exception. This never fails, and what it returns is bounded.
 
     :param traceback_text: As :func:`traceback.format_exception` gives it, joined.
-    :param content_type: How its arguments are encoded: as the job's are. Those
-        that cannot be, or take over 100,000 bytes, are left out.
+    :param content_type: How its arguments are encoded: as the job's are, but for
+        ``pickle``, which becomes ``json``. Those that cannot be, or take over
+        100,000 bytes, are left out.
     """
     cls = type(exc)
+    content_type = JSON if content_type == PICKLE else content_type
     stored: StoredError = {
         "type": cls.__name__[:MAX_NAME_CHARS],
         "module": str(cls.__module__)[:MAX_NAME_CHARS],
@@ -92,7 +95,8 @@ def rebuild_error(
 
     :param data: From :func:`dump_error`, or from :func:`load_error`. May come from
         anyone.
-    :param accept: Content types that may be decoded.
+    :param accept: Content types that may be decoded. ``pickle`` never is: it counts
+        as ``json``.
     """
     try:
         stored = load_error(data) if isinstance(data, bytes) else _checked(data)
@@ -167,6 +171,8 @@ def _decoded_args(stored: StoredError, accept: t.Collection[str]) -> list[t.Any]
         data = json.dumps(stored["args"]).encode()
     else:
         data = base64.b64decode(stored["args"], validate=True)
+    # JSON stands in for pickle, as in dump_error().
+    accept = {JSON if kind == PICKLE else kind for kind in accept}
     args = loads(data, stored["args_type"], accept)
     if not isinstance(args, list):
         raise DecodeError("expected an exception's arguments to be a list")

@@ -24,6 +24,7 @@ from .options import (
 )
 from .request import TaskRequest, current
 from .result import AsyncResult
+from .retry import RetryPolicy
 from .signature import Signature
 
 P = t.ParamSpec("P")
@@ -35,6 +36,7 @@ _POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
+_REST = inspect.Parameter.VAR_POSITIONAL
 
 
 class Owner(t.Protocol):
@@ -60,7 +62,13 @@ class _Shape:
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())
         if bound:
-            parameters = parameters[1:]
+            if not parameters or parameters[0].kind not in (*_POSITIONAL, _REST):
+                raise TypeError(
+                    f"expected {name} to have a first parameter for the task"
+                    f" (bind=True), got {name}{signature}"
+                )
+            if parameters[0].kind is not _REST:
+                del parameters[0]
         self._name = name
         self.signature = signature.replace(parameters=parameters)
         plain = [p for p in parameters if p.kind in _POSITIONAL]
@@ -118,6 +126,7 @@ class Task(t.Generic[P, R]):
         self.__doc__ = target.__doc__
         if function is not None:
             self.__module__ = function.__module__
+            self.__name__ = target.__name__
             self.__wrapped__ = function
 
     def __repr__(self) -> str:
@@ -264,19 +273,28 @@ class Task(t.Generic[P, R]):
         """A call to be made later with these arguments alone."""
         return self.signature(args, kwargs, immutable=True)
 
-    @property
-    def max_retries(self) -> int | None:
-        """Retries after the first execution; the running job's inside one."""
-        if not (request := self.request).called_directly:
-            return request.max_retries
-        return self._state.options_of(self)[0].policy.max_retries
+    if t.TYPE_CHECKING:
+        # To a type checker they are attributes, which a subclass may set.
+        max_retries: int | None
+        default_retry_delay: Seconds
+    else:
+
+        @property
+        def max_retries(self) -> int | None:
+            """Retries after the first execution; the running job's inside one."""
+            return self._policy.max_retries
+
+        @property
+        def default_retry_delay(self) -> Seconds:
+            """Seconds before a retry that names none; the running job's inside one."""
+            return self._policy.delay
 
     @property
-    def default_retry_delay(self) -> float:
-        """Seconds before a retry that names none."""
-        if not (request := self.request).called_directly:
-            return request.policy.delay
-        return self._state.options_of(self)[0].policy.delay
+    def _policy(self) -> RetryPolicy:
+        request = self.request
+        if request.called_directly:
+            return self._state.options_of(self)[0].policy
+        return request.policy
 
     # --- inside a job ---
 

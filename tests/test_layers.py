@@ -29,7 +29,7 @@ LAYERS = [
     "producer worker.opening worker.execution worker.outcome beat.service",
     "worker.board worker.loop control inspector metrics worker.waiting worker.lines",
     "result eager worker.pools",
-    "task registry worker.upkeep worker.burial worker.supervisor",
+    "task registry worker.upkeep worker.burial worker.staff worker.supervisor",
     "web web.status web.events web.dashboard cli",
     "extension",
     "cli.worker cli.beat cli.tasks testing",

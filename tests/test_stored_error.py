@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import builtins
 import json
+import pickle
 import subprocess
 import sys
 import types
+import typing as t
 from datetime import date
 
 import pytest
@@ -18,6 +22,13 @@ from flask_taskqueue.serializer import CONTENT_TYPES
 from flask_taskqueue.stored_error import dump_error, load_error, rebuild_error
 
 HERE = __name__
+
+
+class Trap:
+    """Unpickling one runs code."""
+
+    def __reduce__(self) -> tuple[t.Any, ...]:
+        return exec, ("import builtins; builtins.trapped = True",)
 
 
 class AppError(Exception):
@@ -120,10 +131,24 @@ def test_a_builtin_is_named_without_its_module():
 
 
 def test_arguments_in_a_type_not_accepted_are_not_decoded():
-    rebuilt = rebuild_error(dump_error(AppError("x"), "", "pickle"), ["json"])
+    rebuilt = rebuild_error(dump_error(AppError("x"), "", "msgpack"), ["json"])
     assert type(rebuilt) is TaskFailed
     rebuilt = rebuild_error(dump_error(AppError("x"), ""), ["msgpack"])
     assert type(rebuilt) is TaskFailed
+
+
+def test_an_exception_is_never_pickled_nor_unpickled():
+    accept = ["pickle", "json"]
+    assert type(rebuild_error(dump_error(AppError("x"), "", "pickle"), accept)) is (
+        AppError
+    )
+    args = base64.b64encode(pickle.dumps([Trap()])).decode()
+    stored = {
+        "type": "ValueError", "module": "builtins", "qualname": "ValueError",
+        "message": "", "args": args, "args_type": "pickle",
+    }  # fmt: skip
+    assert type(rebuild_error(stored, accept)) is TaskFailed
+    assert not hasattr(builtins, "trapped")
 
 
 def test_the_packages_own_exceptions_need_no_accepted_type():

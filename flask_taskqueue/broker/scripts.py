@@ -207,7 +207,7 @@ def release(client: Redis, held: t.Sequence[Lease], *, started: bool) -> list[in
     """Give jobs back without a charge. May be repeated.
 
     :param started: Their functions had been called: ``on_worker_lost`` counts.
-    :return: For each 1 given back, 2 ended instead, 0 refused.
+    :return: For each 1 given back, 2 ended instead or gone, 0 refused.
     """
     return list(call(client, "release", [int(started), *_flat(held)]))
 
@@ -225,9 +225,20 @@ def abandon(
     )
 
 
-def sweep(client: Redis, *, gap: float, lease: float, most: int) -> Swept:
-    """Recover, promote and look for what was left over, in all queues."""
-    reply = call(client, "sweep", [gap, lease, most])
+def sweep(
+    client: Redis,
+    *,
+    gap: float,
+    lease: float,
+    most: int,
+    empty: t.Sequence[str] = (),
+) -> Swept:
+    """Recover, promote and look for what was left over, in all queues.
+
+    :param gap: Seconds without a sweep after which expired leases prove nothing.
+    :param empty: Queues seen without leases less than ``gap`` ago.
+    """
+    reply = call(client, "sweep", [gap, lease, most, *counted(list(empty))])
     recovered, due, ready, parked, paused, suspended = reply
     return Swept(
         _recovered(recovered),

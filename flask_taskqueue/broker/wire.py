@@ -119,7 +119,7 @@ class Claimed:
 class Note:
     """Something a claim met on its way.
 
-    :param kind: ``expired`` or ``quarantined``.
+    :param kind: ``expired``, ``revoked`` or ``quarantined``.
     """
 
     kind: str
@@ -146,7 +146,7 @@ class Next:
 class Recovered:
     """What became of a job whose worker was lost.
 
-    :param what: ``requeued``, ``given`` (not charged), ``failed``, ``revoked`` or
+    :param what: ``requeued``, ``given`` (not charged), ``failed``, ``revoked``, or
         ``gone``.
     """
 

@@ -24,7 +24,7 @@ from ..broker import embedded
 from ..errors import ConfigError
 from ..extension import TaskQueue
 from ..worker.pools import PreforkPool, SoloPool
-from ..worker.supervisor import Supervisor, WorkerOptions
+from ..worker.supervisor import GAVE_BACK, Supervisor, WorkerOptions
 
 POOLS = ("prefork", "solo")
 NOT_OFFERED = {
@@ -156,7 +156,7 @@ def run(
         supervisor.install_signals()
         if pool == "solo":
             return _run_solo(state, supervisor)
-        supervisor.pool = PreforkPool(state, supervisor.disown)
+        supervisor.use(PreforkPool(state, supervisor.disown))
         return supervisor.run()
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
@@ -176,20 +176,29 @@ def _run_solo(state: AppState, supervisor: Supervisor) -> int:
     """The slot needs the main thread for its soft limits, so the supervisor is the
     one that gets a thread."""
     pool = SoloPool(state)
-    supervisor.pool = pool
+    supervisor.use(pool)
     codes: list[int] = []
+    failures: list[Exception] = []
     started = threading.Event()
 
     def supervise() -> None:
-        codes.append(supervisor.run(on_staffed=started.set))
+        try:
+            codes.append(supervisor.run(on_staffed=started.set))
+        except Exception as error:  # noqa: BLE001 - raised below, in the main thread
+            failures.append(error)
+        if GAVE_BACK in codes:
+            # The job that was given back still runs in the main thread.
+            logging.shutdown()
+            os._exit(GAVE_BACK)
 
     thread = threading.Thread(target=supervise, name="supervisor")
     thread.start()
-    while not started.wait(0.2) and thread.is_alive():
-        continue
+    started.wait()
     pool.run()
     thread.join()
-    return codes[0] if codes else 1
+    if failures:
+        raise failures[0]
+    return codes[0]
 
 
 def worker_name(given: str | None) -> str:

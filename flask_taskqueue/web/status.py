@@ -6,20 +6,27 @@ import hashlib
 import json
 import re
 import typing as t
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC
 
 from flask import Blueprint, Response, current_app, request, url_for
 from werkzeug.routing import BaseConverter
 
-from .. import inspector
+from .. import inspector, states
 from ..appstate import AppState, current_state
-from ..errors import BrokerUnavailable, TaskQueueError
+from ..errors import BrokerUnavailable, TaskFailed, TaskQueueError
 from ..inspector import Snapshot
+from ..job import StoredJob
 from ..result import AsyncResult
 from ..stored_error import load_error
 
 RETRY_AFTER = "1"
 """Seconds after which to ask again."""
+
+_PICKLE_BEGINS = b"g"
+"""First letter of a pickle in base64: of no JSON text's."""
+
+T = t.TypeVar("T")
 
 UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 
@@ -49,27 +56,31 @@ def status(job_id: str) -> Response:
     """Answer what is known of a job."""
     state = current_state()
     try:
-        job = inspector.snapshot(state, job_id.lower())
+        job = inspector.snapshot(state, job_id)
+        if not job.stored.exists:
+            return problem(404, "There is no such job.")
+        # Asked first: without it nothing can be said.
+        ready, _ = job.ready, job.state
     except BrokerUnavailable:
         answer = problem(503, "Redis cannot be reached; ask again.")
         answer.headers["Retry-After"] = RETRY_AFTER
         return answer
-    if not job.stored.exists:
-        return problem(404, "There is no such job.")
-    return answer_of(job)
-
-
-def answer_of(job: Snapshot, code: int = 200) -> Response:
-    """The answer for a job that exists, with what tells clients when to ask again."""
-    body, ready = describe(job), job.ready
-    answer = Response(_text(body), code, mimetype="application/json")
+    except TaskQueueError:
+        return problem(404, "What is stored of this job cannot be read.")
+    answer = answer_of(job)
     if ready:
         answer.headers["Cache-Control"] = "private, no-cache"
         answer.set_etag(hashlib.sha256(answer.get_data()).hexdigest()[:32])
         answer.make_conditional(request)
-        return answer
+    else:
+        answer.headers["Retry-After"] = RETRY_AFTER
+    return answer
+
+
+def answer_of(job: Snapshot, code: int = 200) -> Response:
+    """The answer for a job that exists and can be read."""
+    answer = Response(_text(describe(job)), code, mimetype="application/json")
     answer.headers["Cache-Control"] = "private, no-store"
-    answer.headers["Retry-After"] = RETRY_AFTER
     return answer
 
 
@@ -77,7 +88,6 @@ def accepted(state: AppState, result: AsyncResult[t.Any]) -> Response:
     """A view's 202: the job as it is now, and where to ask for it."""
     job = inspector.snapshot(state, result.id)
     answer = answer_of(job, 202) if job.stored.exists else problem(404, "No such job.")
-    answer.headers.pop("ETag", None)
     if link := _link(result.id):
         answer.headers["Location"] = link
     answer.headers["Retry-After"] = RETRY_AFTER
@@ -86,34 +96,42 @@ def accepted(state: AppState, result: AsyncResult[t.Any]) -> Response:
 
 def describe(job: Snapshot) -> dict[str, t.Any]:
     """A job as JSON values. Never its arguments."""
-    stored, public = job.stored, job.state
+    stored = job.stored
     body: dict[str, t.Any] = {
         "id": stored.id,
-        "task": stored.task or stored.text("description"),
-        "state": public,
+        "task": _told(lambda: stored.task or stored.text("description")),
+        "state": job.state,
         "ready": job.ready,
-        "successful": stored.status == "finished",
+        "successful": job.ready and job.state == states.SUCCESS,
         "result": None,
         "error": _error(job),
-        "progress": _progress(job),
+        "progress": _told(lambda: job.said or None),
         "queue": stored.queue,
-        "retries": stored.retries,
-        "max_retries": _max_retries(job),
-        "recoveries": stored.recoveries,
-        "eta": _instant(stored.instant("tq_eta")),
-        "enqueued_at": _instant(stored.instant("enqueued_at")),
-        "started_at": _instant(stored.instant("started_at")),
-        "ended_at": _instant(stored.instant("ended_at")),
-        "runtime": stored.number("tq_runtime"),
-        "children": stored.children,
+        "retries": _told(lambda: stored.retries),
+        "max_retries": _told(lambda: stored.policy.max_retries),
+        "recoveries": _told(lambda: stored.recoveries),
+        "eta": _instant(stored, "tq_eta"),
+        "enqueued_at": _instant(stored, "enqueued_at"),
+        "started_at": _instant(stored, "started_at"),
+        "ended_at": _instant(stored, "ended_at"),
+        "runtime": _told(lambda: stored.number("tq_runtime")),
+        "children": _told(lambda: stored.children) or [],
         "links": {},
     }
     body.update(_result(job))
     if link := _link(stored.id):
         body["links"]["self"] = link
-    if current_app.debug and (trace := job.traceback):
+    if current_app.debug and (trace := _told(lambda: job.traceback)):
         body["traceback"] = trace
     return body
+
+
+def _told(read: Callable[[], T]) -> T | None:
+    """What a job says; ``None`` where that cannot be read: the rest still can."""
+    try:
+        return read()
+    except TaskQueueError:
+        return None
 
 
 def _result(job: Snapshot) -> dict[str, t.Any]:
@@ -121,16 +139,22 @@ def _result(job: Snapshot) -> dict[str, t.Any]:
     raw = job.entry.get(b"return_value")
     if job.stored.status != "finished" or raw is None:
         return {}
-    if job.stored.text("tq_content", "json") == "pickle":
-        return {"result_type": "pickle"}
     try:
+        if _is_pickled(job.stored, raw):
+            return {"result_type": "pickle"}
         value = job.value
-        current_app.json.dumps(value)
+        current_app.json.dumps(value).encode()
     except TaskQueueError as error:
         return {"result_type": type(error).__name__}
-    except TypeError:
+    except (TypeError, ValueError, RecursionError):
         return {"result_type": type(value).__name__}
     return {"result": value}
+
+
+def _is_pickled(stored: StoredJob, raw: bytes) -> bool:
+    # A plain rq job says nothing of its content type: its result does, in base64.
+    content = stored.text("tq_content")
+    return content == "pickle" or (not content and raw[:1] == _PICKLE_BEGINS)
 
 
 def _error(job: Snapshot) -> dict[str, str] | None:
@@ -141,26 +165,15 @@ def _error(job: Snapshot) -> dict[str, str] | None:
         except TaskQueueError:
             return {"type": "unknown", "message": ""}
         return {"type": error["type"], "message": error["message"]}
-    found = job.error
+    found = _told(lambda: job.error)
+    if isinstance(found, TaskFailed):
+        return {"type": found.type_name, "message": found.text}
     return {"type": type(found).__name__, "message": str(found)} if found else None
 
 
-def _progress(job: Snapshot) -> t.Any:
-    try:
-        return job.said or None
-    except TaskQueueError:
-        return None
-
-
-def _max_retries(job: Snapshot) -> int | None:
-    try:
-        return job.stored.policy.max_retries
-    except TaskQueueError:
-        return None
-
-
-def _instant(instant: datetime | None) -> str | None:
-    """ISO 8601 with offset and milliseconds."""
+def _instant(stored: StoredJob, name: str) -> str | None:
+    """A field as ISO 8601 with offset and milliseconds."""
+    instant = _told(lambda: stored.instant(name))
     if instant is None:
         return None
     return instant.astimezone(UTC).isoformat(timespec="milliseconds")

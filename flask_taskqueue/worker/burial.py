@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import typing as t
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from .. import errors, keys
 from ..appstate import AppState
 from ..broker import scripts
+from ..broker.trouble import is_unavailable
 from ..broker.wire import Ended, Lease
 from ..job import StoredJob
 from ..stored_error import dump_error
+from .board import Seen
 from .endings import Failed
 from .outcome import end_of
 from .pools import Child
@@ -21,70 +24,116 @@ from .pools import Child
 logger = logging.getLogger(__name__)
 
 
-def _silence(client: Redis, child: Child) -> None:
-    """Close the child's connection, so that nothing it sent runs after this."""
-    untyped: scripts.Client = client
-    if child.board.client_id:
-        untyped.client_kill_filter(_id=child.board.client_id)
+class Burials:
+    """What is still to be done about children that are dead.
 
+    Everything here bears to be done twice, and is until Redis answered.
 
-def recover(client: Redis, child: Child, death: str, queues: Sequence[str]) -> None:
-    """It died by itself: what it ran is charged a recovery and runs again."""
-    _silence(client, child)
-    seen = child.board.read()
-    ran = seen.lease.execution if seen.lease else ""
-    for job in scripts.abandon(
-        client, child.prefix, ran=ran, reason=death, queues=queues
-    ):
-        logger.warning(
-            "Job %s of queue %s was with a child that died: %s",
-            job.id, job.queue, job.what,
-        )  # fmt: skip
+    :param client: The supervisor's own.
+    """
 
+    def __init__(self, state: AppState, client: Redis, queues: Sequence[str]) -> None:
+        self._state = state
+        self._client = client
+        self._queues = queues
+        self._due: list[tuple[Sequence[Child], Callable[[], None]]] = []
 
-def release_rest(client: Redis, child: Child, queues: Sequence[str]) -> None:
-    """It was killed and what it ran is dealt with: give back the rest."""
-    scripts.abandon(client, child.prefix, ran="", reason="", queues=queues)
+    @property
+    def children(self) -> list[Child]:
+        """Those that are dead and not buried."""
+        return [child for children, _ in self._due for child in children]
 
+    def work_off(self) -> None:
+        """Do what is due."""
+        while self._due:
+            try:
+                self._bury(*self._due[0])
+            except ResponseError as error:
+                if is_unavailable(error):
+                    raise
+                logger.exception("What a dead child held cannot be taken back")
+            del self._due[0]
 
-def release_running(client: Redis, child: Child, queues: Sequence[str]) -> bool:
-    """It was killed because the worker stops; whether it ran something."""
-    _silence(client, child)
-    lease = child.board.read().lease
-    if lease is not None:
-        scripts.release(client, [lease], started=True)
-        logger.warning("Job %s was given back", lease.id)
-    release_rest(client, child, queues)
-    return lease is not None
+    def _bury(self, children: Sequence[Child], duty: Callable[[], None]) -> None:
+        for child in children:
+            self._silence(child)
+        duty()
+        for child in children:
+            # What they had claimed and not begun.
+            self._abandon(child, "", "")
 
+    # --- how they died ---
 
-def end_overdue(
-    state: AppState, client: Redis, child: Child, queues: Sequence[str]
-) -> None:
-    """It was killed at its job's hard limit: the job ends as a failure."""
-    _silence(client, child)
-    seen = child.board.read()
-    if seen.lease is not None:
+    def recover(self, child: Child, death: str) -> None:
+        """By itself: what it ran is charged a recovery and runs again."""
+        lease = child.board.read().lease
+        ran = lease.execution if lease else ""
+        self._due.append(([child], lambda: self._abandon(child, ran, death)))
+
+    def end_overdue(self, child: Child) -> None:
+        """Killed at its job's hard limit: the job ends as a failure."""
+        seen = child.board.read()
         seconds = seen.deadline - seen.started
         error = errors.TimeLimitExceeded(f"the time limit of {seconds:g} s is over")
-        _end(state, client, seen.lease, error, seconds, "failed")
-        logger.error("Job %s failed: %s", seen.lease.id, error)
-    release_rest(client, child, queues)
+        if seen.lease:
+            logger.error("Job %s failed: %s", seen.lease.id, error)
+        self._due.append(([child], lambda: self._end(seen, error, seconds, "failed")))
 
-
-def end_terminated(
-    state: AppState, client: Redis, child: Child, queues: Sequence[str]
-) -> None:
-    """It was killed because its job was revoked with ``terminate``."""
-    _silence(client, child)
-    lease = child.board.read().lease
-    if lease is not None:
+    def end_terminated(self, child: Child) -> None:
+        """Killed because its job was revoked with ``terminate``."""
+        seen = child.board.read()
         error = errors.TaskRevokedError("terminated")
-        _end(state, client, lease, error, 0.0, "stopped")
-    release_rest(client, child, queues)
+        if seen.lease:
+            logger.info("Job %s was terminated", seen.lease.id)
+        self._due.append(([child], lambda: self._end(seen, error, 0.0, "stopped")))
+
+    def give_back(self, children: Sequence[Child]) -> int:
+        """Killed because the worker stops: in one call, so that the jobs keep their
+        order.
+
+        :return: How many of them ran something.
+        """
+        seen = [child.board.read() for child in children]
+        seen.sort(key=lambda one: one.started)
+        leases = [one.lease for one in seen if one.lease]
+        for lease in leases:
+            logger.warning("Job %s is given back", lease.id)
+        self._due.append((children, lambda: self._release(leases)))
+        return len(leases)
+
+    def release_rest(self, child: Child) -> None:
+        """Ended as it should, or killed for a lease that was lost: it runs nothing."""
+        self._due.append(([child], lambda: None))
+
+    # --- what is done then ---
+
+    def _silence(self, child: Child) -> None:
+        """Close its connection, so that nothing it sent runs after this."""
+        untyped: scripts.Client = self._client
+        if child.board.client_id:
+            untyped.client_kill_filter(_id=child.board.client_id)
+
+    def _abandon(self, child: Child, ran: str, death: str) -> None:
+        for job in scripts.abandon(
+            self._client, child.prefix, ran=ran, reason=death, queues=self._queues
+        ):
+            logger.warning(
+                "Job %s of queue %s was with a child that is dead: %s",
+                job.id, job.queue, job.what,
+            )  # fmt: skip
+
+    def _release(self, leases: Sequence[Lease]) -> None:
+        if leases:
+            scripts.release(self._client, leases, started=True)
+
+    def _end(
+        self, seen: Seen, error: BaseException, seconds: float, status: str
+    ) -> None:
+        if seen.lease is not None:
+            _end_job(self._state, self._client, seen.lease, error, seconds, status)
 
 
-def _end(
+def _end_job(
     state: AppState,
     client: Redis,
     lease: Lease,
@@ -115,6 +164,8 @@ def return_unknown(
 
     One that waits for the answer to its claim may hold it in a moment: such a
     child has not counted that call yet.
+
+    :param children: Those that live, and those not buried yet.
     """
     boards = {child.label: child.board for child in children}
     lost = []

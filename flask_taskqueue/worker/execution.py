@@ -254,9 +254,7 @@ class Executor:
         )  # fmt: skip
 
 
-def _signature(
-    signer: Signer, stored: StoredJob, fields: Mapping[str, t.Any]
-) -> bytes:
+def _signature(signer: Signer, stored: StoredJob, fields: Mapping[str, t.Any]) -> bytes:
     """The signature of a job whose fields change."""
     merged = StoredJob(stored.id, {**stored.fields, **_raw(fields)})
     data = merged.data(2**62)

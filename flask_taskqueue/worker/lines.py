@@ -10,12 +10,8 @@ from redis.exceptions import RedisError
 
 from .. import keys
 from ..appstate import AppState
-from ..broker.connection import (
-    Backoff,
-    Subscription,
-    check_server,
-    is_connection_trouble,
-)
+from ..broker.connection import Backoff, Subscription, check_server
+from ..broker.trouble import is_unavailable
 from .waiting import Waiters
 
 logger = logging.getLogger(__name__)
@@ -37,13 +33,15 @@ class Lines:
         self.subscription = Subscription(self.client, channels)
         self.up = False
         self.retry_at = 0.0
+        self._up_since = 0.0
         self._url = state.broker.masked_url
         self._backoff = Backoff()
         self._logged = -LOG_EVERY
         self._checked = False
 
     def guard(self, duty: Callable[[], None]) -> None:
-        """Do what needs Redis, if it is there; a broken connection ends it.
+        """Do what needs Redis, if it is there. What goes wrong ends it and the
+        connections: it is done anew on others.
 
         :raises ConfigError: The server cannot carry the queue.
         """
@@ -52,19 +50,15 @@ class Lines:
         try:
             duty()
         except (RedisError, OSError) as error:
-            if not is_connection_trouble(error):
-                raise
             self._drop(error)
 
     def connect(self) -> bool:
         """Connect if it is time to; whether there is a new connection."""
         if self.up or time.monotonic() < self.retry_at:
             return False
-        self.up = True
+        self.up, self._up_since = True, time.monotonic()
         self.guard(self._open)
         if self.up:
-            self._backoff.reset()
-            self._logged = -LOG_EVERY
             logger.info("Connected to %s", self._url)
         return self.up
 
@@ -76,22 +70,34 @@ class Lines:
         self.waiters.connect()
         self.subscription.connect()
 
-    def _drop(self, error: BaseException) -> None:
-        self.up = False
+    def _drop(self, error: Exception) -> None:
         self.waiters.close()
         self.subscription.close()
         self.client.connection_pool.disconnect()
         now = time.monotonic()
+        if self.up and now - self._up_since > LOG_EVERY:
+            # Not one that can be made and then fails again and again.
+            self._backoff.reset()
+            self._logged = -LOG_EVERY
+        self.up = False
         self.retry_at = now + self._backoff.next()
         if now - self._logged >= LOG_EVERY:
             self._logged = now
-            logger.warning("No connection to %s: %s; trying again", self._url, error)
+            # Not away, yet it refuses: a key of another type, a missing permission.
+            refused = None if is_unavailable(error) else error
+            logger.warning(
+                "No connection to %s: %s; trying again", self._url, error,
+                exc_info=refused,
+            )  # fmt: skip
 
     def filenos(self) -> Iterator[int]:
         """Descriptors that say when there is something to read."""
         if self.up:
             yield from self.waiters.filenos()
             yield self.subscription.fileno()
+
+    def _disarm(self) -> None:
+        self.waiters.disarm()
 
     def disown(self) -> None:
         """In a forked child: a blocked call must not live on here."""
@@ -100,6 +106,6 @@ class Lines:
 
     def close(self) -> None:
         """Disconnect."""
-        self.guard(lambda: None if self.waiters.disarm() else None)
+        self.guard(self._disarm)
         self.disown()
         self.client.close()

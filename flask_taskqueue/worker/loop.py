@@ -15,7 +15,8 @@ from redis.exceptions import RedisError, ResponseError
 from .. import joblog
 from ..appstate import AppState
 from ..broker import scripts
-from ..broker.connection import Backoff, is_connection_trouble
+from ..broker.connection import Backoff
+from ..broker.trouble import is_unavailable
 from ..broker.wire import Claim, Claimed, Next
 from ..errors import TaskQueueError
 from ..job import StoredJob
@@ -33,9 +34,12 @@ LEASE = 10.0
 STAMP_MOST = 6.0
 """Seconds without a sign of its supervisor after which a slot claims nothing."""
 
-IDLE, HELD_BACK, LIMITED = b"I", b"H", b"L"
-"""What a slot sends: it found nothing; it found nothing, and a queue is paused; it
-began a job with a hard limit."""
+READY, IDLE, HELD_BACK, LIMITED = b"R", b"I", b"H", b"L"
+"""What a slot sends: it is connected; it found nothing; it found nothing, and a queue
+is paused; it began a job with a hard limit."""
+
+REFUSED_PAUSE = 1.0
+"""Seconds until a slot claims again after the server refused the call."""
 
 WAKE = b"W"
 """What it is sent: there may be a job."""
@@ -148,7 +152,8 @@ class Slot:
                 lambda again: outcome.store(
                     self.client, self.state, stored, claimed.lease, result, wanted,
                     again=again,
-                )
+                ),
+                needed=True,
             )  # fmt: skip
         except ResponseError:
             # Something overwrote the job's keys: that must not end the slot.
@@ -175,15 +180,20 @@ class Slot:
         if wanted is None:
             # A supervisor that says nothing may be stopped: so are its leases.
             return Next(again=not self.board.stopping and self._pause(0.5))
-        return self._answered(
-            self._until_answered(
-                lambda again: scripts.claim(self.client, wanted, again=again)
+        try:
+            following = self._until_answered(
+                lambda again: scripts.claim(self.client, wanted, again=again),
+                needed=False,
             )
-        )
+        except ResponseError:
+            # A queue's keys hold something else, or the server lets us do nothing.
+            logger.exception("No job can be claimed; trying again")
+            following = Next(again=self._pause(REFUSED_PAUSE))
+        return self._answered(following)
 
     def _answered(self, following: Next) -> Next:
         for note in following.notes:
-            level = logging.INFO if note.kind == "expired" else logging.ERROR
+            level = logging.ERROR if note.kind == "quarantined" else logging.INFO
             logger.log(
                 level, "Job %s of queue %s %s %s",
                 note.id, note.queue, note.kind, note.reason,
@@ -223,10 +233,12 @@ class Slot:
         except OSError as error:
             raise Stopped from error
 
-    def _until_answered(self, ask: Callable[[bool], Answer]) -> Answer:
+    def _until_answered(self, ask: Callable[[bool], Answer], *, needed: bool) -> Answer:
         """Repeat a call until Redis answers it; every call here bears that.
 
         :param ask: Called with whether it is a repetition.
+        :param needed: Go on with it when the worker stops, too.
+        :raises Stopped: The worker stops. What the call did, its supervisor undoes.
         """
         backoff, again = Backoff(), False
         while True:
@@ -235,11 +247,13 @@ class Slot:
                     self._connect()
                 return ask(again)
             except (RedisError, OSError) as error:
-                if not is_connection_trouble(error):
+                if not is_unavailable(error):
                     raise
                 self._disconnect()
                 again = True
                 self._pause(backoff.next())
+                if self.board.stopping and not needed:
+                    raise Stopped from error
 
     def _disconnect(self) -> None:
         self._connected = False
@@ -249,6 +263,7 @@ class Slot:
         client: scripts.Client = self.client
         self.board.connected(int(client.client_id()))
         self._connected = True
+        self._say(READY)
 
 
 def _log_extra(stored: StoredJob) -> dict[str, str]:

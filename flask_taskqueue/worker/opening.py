@@ -10,11 +10,15 @@ from redis import Redis
 
 from .. import serializer
 from ..appstate import AppState, Runnable
+from ..errors import DecodeError
 from ..job import StoredJob
 from ..request import Reporter, TaskRequest
 from ..stored_error import rebuild_error
 from .endings import Parked
 from .plain import PlainFunction, PlainJob, resolve
+
+NAME_MOST = 1000
+"""Characters no function's name exceeds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,11 +59,14 @@ class Opener:
         name = stored.task
         task = self.state.tasks.get(name) if name else None
         if name and task is None:
-            return Parked(task=name)
+            return Parked(task=_checked_name(name))
         data = stored.data(config.max_args_bytes)
         if (signer := self.state.signer) is not None:
             stored.verify(signer, data)
-        content = stored.content_type(data)
+        # A plain rq job says nothing of its content type: what says so is not its own.
+        content = (
+            stored.content_type(data) if name else serializer.content_type_of(data)
+        )
         args: Sequence[t.Any]
         function, instance, args, kwargs = serializer.load_call(
             data, content, config.accept_content, config.max_args_bytes
@@ -70,8 +77,10 @@ class Opener:
             if task is None:
                 task = self._plain_function(function, instance)
             if task is None:
-                return Parked(task=function)
-            plain = PlainJob(stored, self.client, config.importable)
+                return Parked(task=_checked_name(function))
+            plain = PlainJob(
+                stored, self.client, config.importable, data=data, content=content
+            )
         request = self._request(stored, task, args, kwargs, reporter)
         if cause := stored.mapping("tq_cause"):
             args = self._errback_args(task, cause, args, kwargs)
@@ -99,9 +108,6 @@ class Opener:
         kwargs: Mapping[str, t.Any],
         reporter: Reporter,
     ) -> TaskRequest:
-        carried = stored.mapping("tq_carried").get("headers", {})
-        headers = stored.fields.get(b"tq_headers")
-        accept = self.state.config.accept_content
         return TaskRequest(
             id=stored.id,
             task=task.name,
@@ -116,10 +122,8 @@ class Opener:
             is_eager=self.eager,
             parent_id=stored.text("tq_parent") or None,
             root_id=stored.text("tq_root") or stored.id,
-            headers=serializer.loads(headers, "json", {"json", *accept})
-            if headers
-            else {},
-            carried=carried if isinstance(carried, dict) else {},
+            headers=_headers(stored),
+            carried=_carried(stored),
             time_limit=stored.limit("time_limit"),
             soft_time_limit=stored.limit("soft_time_limit"),
             runner=task,
@@ -136,10 +140,12 @@ class Opener:
     ) -> Sequence[t.Any]:
         """``(request, exc, traceback)`` where the errback takes them, as in
         Celery; else the id of the job that failed, which ``args`` begins with."""
-        error = cause.get("error") or {}
+        error = cause.get("error")
+        if not isinstance(error, dict):
+            raise DecodeError("the job's cause has no error")
         exc = rebuild_error(error, self.state.config.accept_content)
         failed = TaskRequest(
-            id=cause.get("id"), task=str(cause.get("task", "")),
+            id=str(cause.get("id")), task=str(cause.get("task", "")),
             root_id=cause.get("root"), parent_id=cause.get("parent"),
         )  # fmt: skip
         full = [failed, exc, error.get("traceback", ""), *args[1:]]
@@ -148,3 +154,25 @@ class Opener:
         except TypeError:
             return args
         return full
+
+
+def _checked_name(name: str) -> str:
+    """A function's name as part of a key: of any producer, so of any form."""
+    if len(name) <= NAME_MOST and name.isprintable():
+        return name
+    raise DecodeError(f"the job calls a function of an impossible name: {name!a:.100}")
+
+
+def _headers(stored: StoredJob) -> dict[str, t.Any]:
+    raw = stored.fields.get(b"tq_headers")
+    headers = serializer.loads(raw, "json", ("json",)) if raw else {}
+    if not isinstance(headers, dict):
+        raise DecodeError("the job's headers are not a JSON object")
+    return headers
+
+
+def _carried(stored: StoredJob) -> dict[str, str]:
+    headers = stored.mapping("tq_carried").get("headers", {})
+    if isinstance(headers, dict) and all(isinstance(x, str) for x in headers.values()):
+        return headers
+    raise DecodeError("the job's carried headers are not texts by name")

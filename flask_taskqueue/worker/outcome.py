@@ -18,6 +18,7 @@ from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next, text
 from ..errors import BrokerUnavailable, TaskQueueError
 from ..job import StoredJob
 from ..links import Link
+from ..stored_error import MAX_TRACEBACK_CHARS
 from .endings import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,9 @@ def end_of(
     else:
         links = _links(state, stored, "tq_errlinks", [stored.id], outcome.error)
         fields["tq_error"] = outcome.error
-        entry["exc_string"] = b64encode(zlib.compress(outcome.trace.encode()))
+        # A lone surrogate, in the message of anybody's exception, has no bytes.
+        trace = outcome.trace[-MAX_TRACEBACK_CHARS:].encode("utf-8", "backslashreplace")
+        entry["exc_string"] = b64encode(zlib.compress(trace))
         entry = {"type": outcome.result_type, **entry}
     children += [link.id for link in links]
     if children:
@@ -132,6 +135,9 @@ def _links(
         return out
     config, signer = state.config, state.signer
     try:
+        if signer is not None:
+            # A job may have failed because it was altered: do not sign its links.
+            stored.verify(signer, stored.data(config.max_args_bytes))
         for row in stored.rows(field):
             link = Link(row)
             if error is not None and not link.immutable:

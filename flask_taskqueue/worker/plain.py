@@ -12,10 +12,13 @@ from redis import Redis
 from rq.serializers import JSONSerializer, PickleSerializer
 
 from .. import _rq, routing
+from ..errors import DecodeError
 from ..job import StoredJob, TaskJob
 from ..options import TaskOptions
 
 _EVERY_EXCEPTION = TaskOptions(autoretry_for=(Exception,))
+
+_RQ: dict[str, t.Any] = {"json": JSONSerializer, "pickle": PickleSerializer}
 
 
 def is_admitted(name: str, patterns: t.Collection[str]) -> bool:
@@ -44,7 +47,7 @@ def resolve(name: str, patterns: t.Collection[str]) -> t.Callable[..., t.Any] | 
         except ModuleNotFoundError as error:
             # A class is not a module: look one level up. A module that is missing
             # inside the admitted one is an error of that module.
-            if size == 1 and error.name and module_name.startswith(error.name):
+            if f"{module_name}.".startswith(f"{error.name}."):
                 continue
             raise
         return _own_function(module, path)
@@ -86,16 +89,28 @@ class PlainJob:
 
     :param client: Callbacks get it as their connection.
     :param patterns: ``TASKQUEUE_IMPORTABLE``; callbacks are imported, too.
+    :param data: Its call, decompressed.
+    :param content: ``json`` or ``pickle``: an accepted one, RQ decodes with it.
     """
 
     def __init__(
-        self, stored: StoredJob, client: Redis | None, patterns: t.Collection[str]
+        self,
+        stored: StoredJob,
+        client: Redis | None,
+        patterns: t.Collection[str],
+        *,
+        data: bytes,
+        content: str,
     ) -> None:
         self._patterns = patterns
-        content = stored.content_type(stored.data(2**31))
-        serializer: t.Any = JSONSerializer if content == "json" else PickleSerializer
-        self._job = TaskJob(stored.id, connection=client, serializer=serializer)
-        self._job.restore(dict(stored.fields))
+        self._job = TaskJob(stored.id, connection=client, serializer=_RQ[content])
+        # What RQ would decode at once: an older run's result and error, of any size.
+        unread = (b"result", b"exc_info")
+        fields = {k: v for k, v in stored.fields.items() if k not in unread}
+        try:
+            self._job.restore({**fields, b"data": data})
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise DecodeError(f"RQ cannot read the job: {error!a:.200}") from error
 
     @contextmanager
     def running(self) -> Iterator[None]:

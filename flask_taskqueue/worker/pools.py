@@ -51,7 +51,10 @@ class Child(t.Protocol):
         """How it died, or ``None`` while it lives."""
 
     def kill(self, meant: Callable[[Seen], bool] | None = None) -> bool:
-        """Kill it, if what it runs is what is meant; whether it is dead now."""
+        """Kill it, if what it runs is what is meant; whether it is dead now.
+
+        :param meant: ``None`` is whatever it runs.
+        """
 
     def close(self) -> None:
         """Close this end of its channel."""
@@ -233,7 +236,11 @@ def _die_with(parent: int) -> None:
 
 
 class Inline(_Channel):
-    """The slot of the solo pool: the process's main thread."""
+    """The slot of the solo pool: the process's main thread.
+
+    It cannot be stopped in the middle of a job, only left behind by a process that
+    ends.
+    """
 
     ended = False
 
@@ -242,8 +249,8 @@ class Inline(_Channel):
         return "exit status 0" if self.ended else None
 
     def kill(self, meant: Callable[[Seen], bool] | None = None) -> bool:
-        """It cannot be killed."""
-        return False
+        """It cannot, unless everything is to end: then the process will, at once."""
+        return meant is None
 
 
 class SoloPool:

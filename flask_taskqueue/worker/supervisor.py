@@ -1,4 +1,4 @@
-"""Looks after one worker's slots: signals, leases, deaths, due jobs, waking.
+"""Looks after one worker: signals, leases, commands, due jobs, waking, stopping.
 
 No user code runs here. Single-threaded; every turn ends within a second.
 """
@@ -11,28 +11,24 @@ import os
 import select
 import signal
 import time
-import typing as t
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .. import keys, signals
 from ..appstate import AppState
-from . import burial
-from .board import Board, Seen
+from .burial import Burials, return_unknown
 from .lines import Lines
-from .loop import HELD_BACK, IDLE, Place
-from .pools import Child, Pool
-from .upkeep import Upkeep
+from .pools import Pool
+from .staff import Staff, runs, runs_job
+from .upkeep import RENEW_EVERY, Upkeep
 
 logger = logging.getLogger(__name__)
 
 DONE, GAVE_BACK, NO_CHILDREN = 0, 75, 70
 """Exit codes: every running job finished; jobs were given back; its children
 cannot start."""
-
-QUICK_DEATHS_MOST = 5
-"""Children in a row that die before they are ready, after which it gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +49,15 @@ class WorkerOptions:
 class Supervisor:
     """One worker."""
 
-    def __init__(
-        self, state: AppState, options: WorkerOptions, pool: Pool | None = None
-    ) -> None:
+    def __init__(self, state: AppState, options: WorkerOptions) -> None:
         self.state = state
         self.options = options
-        self.pool: Pool | None = pool
-        self.lines = Lines(state, options.name, options.queues)
+        name, queues = options.name, options.queues
+        self.lines = Lines(state, name, queues)
         self.client = self.lines.client
-        self.upkeep = Upkeep(state, self.client, options.name, options.queues)
-        self.children: list[Child] = []
-        self._idle: list[Child] = []
-        self._ready: set[str] = set()
-        self._made = 0
-        self._quick_deaths = 0
+        self.upkeep = Upkeep(state, self.client, name, queues)
+        self.burials = Burials(state, self.client, queues)
+        self.staff = Staff(name, queues, options.concurrency, self.burials)
         self._gave_back = False
         self._announced = False
         self._asked: deque[int] = deque()
@@ -85,10 +76,13 @@ class Supervisor:
         # A handler is needed for CHLD to wake the loop.
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
+    def use(self, pool: Pool) -> None:
+        """Say where children come from. Before :meth:`run`."""
+        self.staff.pool = pool
+
     def disown(self) -> None:
         """In a forked child: close what is this supervisor's."""
-        for child in self.children:
-            child.close()
+        self.staff.disown()
         self.lines.disown()
         os.close(self._wakeup)
         os.close(self._wakeup_end)
@@ -99,9 +93,8 @@ class Supervisor:
         until = time.monotonic() + timeout
         if self._stop_at is None or until < self._stop_at:
             self._stop_at = until
-        for child in self.children:
-            child.board.stamp(stopping=True)
-            child.wake()
+        self.staff.stamp(stopping=True)
+        self.staff.wake_all()
 
     # --- the loop ---
 
@@ -113,15 +106,15 @@ class Supervisor:
         try:
             while True:
                 self._turn()
-                if self.children:
+                if self.staff.children:
                     on_staffed()
-                if not self.children and (self._stopping or self._hopeless):
+                if self._is_over:
                     break
                 self._sleep()
         finally:
             on_staffed()
             self._close()
-        if self._hopeless:
+        if self.staff.hopeless:
             logger.error("The worker's children cannot start; see above")
             return NO_CHILDREN
         return GAVE_BACK if self._gave_back else DONE
@@ -131,32 +124,37 @@ class Supervisor:
         return self._stop_at is not None
 
     @property
-    def _hopeless(self) -> bool:
-        return self._quick_deaths >= QUICK_DEATHS_MOST
+    def _is_over(self) -> bool:
+        if self.staff.children:
+            return False
+        if self._stop_at is None:
+            return self.staff.hopeless
+        # Without Redis nothing can be given back: the leases run out then.
+        return not self.burials.children or time.monotonic() >= self._stop_at
 
     def _turn(self) -> None:
-        for child in self.children:
-            child.board.stamp(stopping=self._stopping)
+        self.staff.stamp(stopping=self._stopping)
         self._obey_signals()
         if self.lines.connect():
             self.upkeep.clock.renew = self.upkeep.clock.sweep = 0.0
         self.lines.guard(self._serve)
-        self._listen()
-        self.lines.guard(self._bury)
-        self.lines.guard(self._enforce_limits)
-        self.lines.guard(self._enforce_stop)
-        self._staff()
+        self._hear()
+        self.staff.notice_deaths(stopping=self._stopping)
+        self.staff.enforce_limits()
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            self._gave_back = self.staff.kill_all() or self._gave_back
+        self.lines.guard(self.burials.work_off)
+        if self.lines.up and not self._stopping and not self.staff.hopeless:
+            self.staff.hire()
         self.lines.guard(self._wait)
 
     def _sleep(self) -> None:
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
-        for child in self.children:
-            poll.register(child.fileno(), select.POLLIN)
-        for descriptor in self.lines.filenos():
+        for descriptor in (*self.staff.filenos(), *self.lines.filenos()):
             poll.register(descriptor, select.POLLIN)
         until = [self.upkeep.clock.next if self.lines.up else self.lines.retry_at]
-        until += [d for c in self.children if (d := c.board.read().deadline)]
+        until += self.staff.deadlines()
         if self._stop_at is not None:
             until.append(self._stop_at)
         # Never longer than a second: the slots look at the age of the stamp.
@@ -186,13 +184,12 @@ class Supervisor:
     def _serve(self) -> None:
         clock = self.upkeep.clock
         now = time.monotonic()
-        if any(c.board.read().lease for c in self.children):
-            clock.renew = min(clock.renew, now + 3.0)
+        if any(child.board.read().lease for child in self.staff.children):
+            clock.renew = min(clock.renew, now + RENEW_EVERY)
         if now >= clock.renew:
             self._renew()
         if now >= clock.sweep:
-            ready = self.upkeep.sweep().ready
-            self._wake(len(ready))
+            self.staff.wake(self.upkeep.sweep())
         elif now >= clock.promote:
             self.upkeep.promote()
         for channel, data in self.lines.subscription.messages():
@@ -202,16 +199,13 @@ class Supervisor:
                 self._obey(data)
 
     def _renew(self) -> None:
-        answer = self.upkeep.renew(self.children)
-        for child in list(self.children):
-            lease = child.board.read().lease
-            if lease is None:
-                continue
-            if lease.execution in answer.stop:
-                self._stop_job(child, lambda seen: seen.lease == lease)  # noqa: B023
-            elif lease.execution in answer.lost and self._kill(child, lease.execution):
-                logger.warning("Job %s is somebody else's by now: stopped", lease.id)
-        burial.return_unknown(self.client, answer.unknown, self.children)
+        answer = self.upkeep.renew(self.staff.children)
+        for execution in answer.stop:
+            self.staff.terminate(partial(runs, execution))
+        for execution in answer.lost:
+            self.staff.stop_lost(execution)
+        children = [*self.staff.children, *self.burials.children]
+        return_unknown(self.client, answer.unknown, children)
 
     def _obey(self, data: bytes) -> None:
         """A command sent by RQ's ``send_*_command``, or by ``revoke``."""
@@ -224,123 +218,30 @@ class Supervisor:
         if kind == "shutdown":
             self.request_stop()
         elif kind == "stop-job":
-            for child in list(self.children):
-                self._stop_job(child, lambda s: bool(s.lease and s.lease.id == job_id))
+            self.staff.terminate(partial(runs_job, job_id))
 
-    def _stop_job(self, child: Child, meant: Callable[[Seen], bool]) -> None:
-        if meant(child.board.read()) and child.kill(meant):
-            lease = child.board.read().lease
-            self._remove(child)
-            burial.end_terminated(self.state, self.client, child, self.options.queues)
-            logger.info("Job %s was terminated", lease.id if lease else "?")
-
-    def _kill(self, child: Child, execution: str) -> bool:
-        killed = child.kill(
-            lambda seen: bool(seen.lease and seen.lease.execution == execution)
-        )
-        if killed:
-            self._remove(child)
-            burial.release_rest(self.client, child, self.options.queues)
-        return killed
-
-    def _enforce_limits(self) -> None:
-        for child in list(self.children):
-            if not _is_overdue(child.board.read()):
-                continue
-            if child.kill(_is_overdue):
-                self._remove(child)
-                burial.end_overdue(self.state, self.client, child, self.options.queues)
-
-    def _enforce_stop(self) -> None:
-        if self._stop_at is None or time.monotonic() < self._stop_at:
-            return
-        for child in list(self.children):
-            if child.kill():
-                self._remove(child)
-                given = burial.release_running(self.client, child, self.options.queues)
-                self._gave_back = self._gave_back or given
-
-    def _bury(self) -> None:
-        """Take back what dead children held. Until Redis answers they stay dead."""
-        for child in list(self.children):
-            death = child.death()
-            if death is None:
-                continue
-            expected = self._stopping and death == "exit status 0"
-            if not expected:
-                logger.warning("Child %s of the worker died: %s", child.label, death)
-                burial.recover(self.client, child, death, self.options.queues)
-                if child.label not in self._ready:
-                    self._quick_deaths += 1
-            self._remove(child)
-
-    def _remove(self, child: Child) -> None:
-        self.children.remove(child)
-        if child in self._idle:
-            self._idle.remove(child)
-        self.upkeep.forget(child.label)
-        child.close()
-
-    def _staff(self) -> None:
-        """Make the children that are missing."""
-        if self._stopping or self._hopeless or self.pool is None or not self.lines.up:
-            return
-        while len(self.children) < self.options.concurrency:
-            self.children.append(self.pool.start(self._place))
-
-    def _place(self, board: Board, channel: t.Any) -> Place:
-        self._made += 1
-        return Place(
-            worker=self.options.name,
-            label=str(self._made),
-            queues=self.options.queues,
-            board=board,
-            channel=channel,
-        )
-
-    def _listen(self) -> None:
-        for child in self.children:
-            heard = child.hear()
-            if not heard:
-                continue
-            self._ready.add(child.label)
-            self._quick_deaths = 0
-            if (IDLE in heard or HELD_BACK in heard) and child not in self._idle:
-                self._idle.append(child)
-            if HELD_BACK in heard and not self._held_back:
-                self.upkeep.clock.sweep = 0.0
-        if not self._announced and len(self._ready) >= self.options.concurrency:
+    def _hear(self) -> None:
+        held_back = self.staff.hear()
+        if held_back and not (self.upkeep.suspended or self.upkeep.paused):
+            self.upkeep.clock.sweep = 0.0
+        if not self._announced and self.staff.all_ready:
             self._announced = True
             logger.info("%s ready.", self.options.name)
             signals.send(signals.worker_ready, self.state.app, worker=self.options.name)
-        if self.options.burst and len(self._idle) == self.options.concurrency:
+        if self.options.burst and self.staff.all_idle:
             self.request_stop()
 
-    @property
-    def _held_back(self) -> bool:
-        return self.upkeep.suspended or bool(self.upkeep.paused)
-
-    def _wake(self, count: int) -> None:
-        for _ in range(min(count, len(self._idle))):
-            self._idle.pop(0).wake()
-
     def _wait(self) -> None:
-        self._wake(self.lines.waiters.fired())
-        waits = self._idle and not self._stopping and not self.upkeep.suspended
-        if waits:
-            paused = self.upkeep.paused
-            self.lines.waiters.arm([q for q in self.options.queues if q not in paused])
+        waiters, upkeep = self.lines.waiters, self.upkeep
+        self.staff.wake(waiters.fired())
+        if self.staff.some_idle and not self._stopping and not upkeep.suspended:
+            waiters.arm([q for q in self.options.queues if q not in upkeep.paused])
         else:
-            self._wake(self.lines.waiters.disarm())
+            self.staff.wake(waiters.disarm())
 
     def _close(self) -> None:
-        for child in self.children:
-            child.kill()
+        self.staff.close()
         self.lines.guard(self.upkeep.unregister)
         self.lines.close()
         signals.send(signals.worker_shutdown, self.state.app, worker=self.options.name)
         os.close(self._wakeup)
-
-
-def _is_overdue(seen: Seen) -> bool:
-    return 0 < seen.deadline <= time.monotonic()

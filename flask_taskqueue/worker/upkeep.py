@@ -38,6 +38,9 @@ SWEEP_EVERY = 2.0
 SWEEP_GAP = 6.0
 """Seconds without a sweep after which expired leases prove nothing."""
 
+SWEEP_ALL_EVERY = 60.0
+"""Seconds until a sweep of all queues although this worker's have nothing to do."""
+
 PRUNE_EVERY = 60.0
 
 MOST_PROMOTED = 500
@@ -79,6 +82,8 @@ class Upkeep:
         self._queues = queues
         self._birth = datetime.now(UTC)
         self._flushed: dict[str, tuple[int, int, float]] = {}
+        self._nothing_at = -SWEEP_GAP
+        self._swept_all_at = -SWEEP_ALL_EVERY
         self.clock = Clock()
         self.suspended = False
         self.paused: Collection[str] = ()
@@ -106,14 +111,10 @@ class Upkeep:
             queues=self._queues,
             held=held,
         )
-        self._flushed.update(totals)
+        self._flushed = totals
         pause = RENEW_EVERY if held else HEARTBEAT_EVERY
         self.clock.renew = time.monotonic() + pause
         return answer
-
-    def forget(self, label: str) -> None:
-        """Drop the counters of a child that is gone."""
-        self._flushed.pop(label, None)
 
     def _record(self, held: Sequence[Lease]) -> dict[str, Argument]:
         """RQ's fields of a worker (rq 2.12, BaseWorker.serialize)."""
@@ -129,31 +130,55 @@ class Upkeep:
             "current_job": held[0].id if held else "",
         }
 
-    def sweep(self) -> Swept:
-        """Recover, promote, unpark and prune what this worker can."""
+    def sweep(self) -> int:
+        """Recover, promote, unpark and prune what this worker can.
+
+        :return: How many of its queues have ids that a dead waiter left.
+        """
         now = time.monotonic()
-        swept = scripts.sweep(
-            self._client, gap=SWEEP_GAP, lease=LEASE, most=MOST_PROMOTED
-        )
+        if now >= self.clock.prune:
+            scripts.prune(self._client, most=MOST_PRUNED)
+            self.clock.prune = now + PRUNE_EVERY
+        swept = Swept()
+        if self._is_something_to_do() or now - self._swept_all_at >= SWEEP_ALL_EVERY:
+            swept = self._sweep_all(now)
+            self._swept_all_at = now
         self.clock.sweep = now + SWEEP_EVERY
         self._plan_promotion(swept.next_due)
         self.suspended, self.paused = swept.suspended, swept.paused
+        if self.suspended:
+            return 0
+        return len(set(swept.ready) & set(self._queues) - set(self.paused))
+
+    def _is_something_to_do(self) -> bool:
+        """One command instead of a script's many: an idle worker costs little."""
+        names = ("followups", "parked_names", "paused", "suspended")
+        prefixes = ("wip", "scheduled", "ready")
+        look = [keys.NAMES[name] for name in names]
+        look += [keys.PREFIXES[name] + q for q in self._queues for name in prefixes]
+        client: t.Any = self._client
+        if client.exists(*look):
+            return True
+        self._nothing_at = time.monotonic()
+        return False
+
+    def _sweep_all(self, now: float) -> Swept:
+        empty = self._queues if now - self._nothing_at < SWEEP_GAP else ()
+        swept = scripts.sweep(
+            self._client, gap=SWEEP_GAP, lease=LEASE, most=MOST_PROMOTED, empty=empty
+        )
         for job in swept.recovered:
             if job.what != "gone":
                 logger.warning(
                     "Job %s of queue %s was lost by its worker: %s",
                     job.id, job.queue, job.what,
                 )  # fmt: skip
-        for name in swept.parked:
-            if self._knows(name):
-                moved = scripts.unpark(
-                    self._client, name, most=MOST_UNPARKED, queues=self._queues
-                )
-                if moved:
-                    logger.info("%d parked jobs of %s are back", moved, name)
-        if now >= self.clock.prune:
-            scripts.prune(self._client, most=MOST_PRUNED)
-            self.clock.prune = now + PRUNE_EVERY
+        for name in filter(self._knows, swept.parked):
+            moved = scripts.unpark(
+                self._client, name, most=MOST_UNPARKED, queues=self._queues
+            )
+            if moved:
+                logger.info("%d parked jobs of %s are back", moved, name)
         return swept
 
     def _knows(self, name: str) -> bool:

@@ -85,3 +85,17 @@ def hold(path: str) -> str:
 def die(number: int = signal.SIGKILL) -> None:
     os.kill(os.getpid(), number)
     time.sleep(60)
+
+
+@tq.task(on_worker_lost="fail")
+def die_once() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+if os.environ.get("KNOWS_LATER"):
+
+    @tq.task
+    def later() -> str:
+        """Known to the workers of a later release only."""
+        return "known by now"

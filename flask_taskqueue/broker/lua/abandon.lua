@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing ending
+-- include: clock args queueing leases ending
 -- Take back everything a dead child held: what ran is charged a recovery, what
 -- it had claimed and not started is given back without one.
 --
@@ -12,15 +12,14 @@ local prefix, ran, reason, queues = arg(), arg(), arg(), list()
 local out = {}
 for _, queue in ipairs(queues) do
   for _, member in ipairs(redis.call('ZRANGE', K.wip .. queue, 0, -1)) do
-    local at = string.find(member, ':', 1, true)
-    local id, execution = string.sub(member, 1, (at or 1) - 1), string.sub(member, (at or 0) + 1)
-    if at and string.sub(execution, 1, #prefix) == prefix
+    local id, execution = split(member)
+    if id and string.sub(execution, 1, #prefix) == prefix
       and take_lease(id, queue, execution) then
-      local what = 'given'
+      local what
       if execution == ran then
         what = recover_job(id, queue, execution, reason)
       else
-        give_back(id, queue)
+        what = give_back(id, queue, execution, false)
       end
       out[#out + 1] = {id, queue, what}
     end

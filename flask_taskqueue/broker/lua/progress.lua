@@ -4,9 +4,9 @@
 --
 -- KEYS  none (they follow from the job)
 -- ARGV  id, queue, execution, counted list of hash pairs
--- returns  1 stored, 0 refused: the lease is lost
+-- returns  1 stored, 0 refused: the lease is lost, or the key holds no job
 
 local id, queue, execution, fields = arg(), arg(), arg(), list()
 if not redis.call('ZSCORE', K.wip .. queue, id .. ':' .. execution) then return 0 end
-redis.call('HSET', K.job .. id, unpack(fields))
-return 1
+local stored = redis.pcall('HSET', K.job .. id, unpack(fields))
+return type(stored) == 'number' and 1 or 0

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- include: clock args
 -- Take out of sets what has expired: finished, failed and revoked jobs, workers
--- without a record.
+-- without a record, parked jobs that no longer are.
 --
 -- KEYS  none (they follow from the sets of queues and workers)
 -- ARGV  most members to take out of a set
@@ -13,7 +13,7 @@ local out = 0
 for _, key in ipairs(redis.call('SMEMBERS', K.queues)) do
   local queue = string.sub(key, #K.queue + 1)
   for _, prefix in ipairs({K.finished, K.failed, K.canceled}) do
-    local gone = redis.pcall('ZRANGE', prefix .. queue, '-inf', '(' .. seconds(now),
+    local gone = redis.pcall('ZRANGE', prefix .. queue, 0, '(' .. seconds(now),
       'BYSCORE', 'LIMIT', 0, most)
     if not gone.err and #gone > 0 then
       out = out + redis.call('ZREM', prefix .. queue, unpack(gone))
@@ -23,6 +23,15 @@ for _, key in ipairs(redis.call('SMEMBERS', K.queues)) do
     if redis.call('EXISTS', worker) == 0 then
       out = out + redis.call('SREM', K.workers_of .. queue, worker)
     end
+  end
+end
+for _, task in ipairs(redis.call('SMEMBERS', K.parked_names)) do
+  for _, id in ipairs(redis.call('ZRANGE', K.parked .. task, 0, most - 1)) do
+    local status = redis.pcall('HGET', K.job .. id, 'status')
+    if status ~= 'deferred' then out = out + redis.call('ZREM', K.parked .. task, id) end
+  end
+  if redis.call('EXISTS', K.parked .. task) == 0 then
+    redis.call('SREM', K.parked_names, task)
   end
 end
 for _, worker in ipairs(redis.call('SMEMBERS', K.workers)) do

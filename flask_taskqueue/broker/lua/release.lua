@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
--- include: clock args queueing ending
+-- include: clock args queueing leases ending
 -- Give jobs back to the front of their queues, in order, without a charge.
 --
 -- KEYS  none (they follow from the executions)
 -- ARGV  1 = they were started, counted list of executions (queue, id, execution
 --       in turn)
 -- returns  a code for each: 1 given back, 2 it ended instead (started, and
---          on_worker_lost is "fail", or revoked), 0 refused: it has lost its lease
+--          on_worker_lost is "fail", or revoked) or its hash is gone, 0 refused: it
+--          has lost its lease
 
 local started = arg() == '1'
 local held = list()
@@ -16,19 +17,7 @@ for i = #held - 2, 1, -3 do
   local queue, id, execution = held[i], held[i + 1], held[i + 2]
   local code = 0
   if take_lease(id, queue, execution) then
-    drop_execution(id, execution)
-    local row = redis.call('HMGET', K.job .. id, 'tq_revoked', 'tq_on_lost')
-    code = 2
-    if row[1] then
-      end_job(id, queue, 'canceled',
-        {'tq_error', error_text('TaskRevokedError', 'revoked')}, {})
-    elseif started and row[2] == 'fail' then
-      end_job(id, queue, 'failed',
-        {'tq_error', error_text('WorkerLostError', 'the worker was stopped')}, {})
-    else
-      give_back(id, queue)
-      code = 1
-    end
+    code = give_back(id, queue, execution, started) == 'given' and 1 or 2
   end
   codes[(i + 2) / 3] = code
 end

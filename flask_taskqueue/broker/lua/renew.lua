@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args
+-- include: clock args leases
 -- Reconcile what a worker runs with what Redis says it may run.
 --
 -- KEYS  none (they follow from the executions)
@@ -35,16 +35,16 @@ for i = 1, #held, 3 do
   known[member] = true
   if redis.call('ZSCORE', K.wip .. queue, member) then
     redis.call('ZADD', K.wip .. queue, ends, member)
-    redis.call('HSET', K.job .. id, 'last_heartbeat', stamp(now))
+    -- Somebody may have deleted the hash, or put something else there.
+    local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_revoked')
+    if row[1] then redis.call('HSET', K.job .. id, 'last_heartbeat', stamp(now)) end
     redis.call('HSET', K.execution .. member, 'id', execution, 'last_heartbeat',
       seconds(now), 'worker_name', worker)
     redis.call('HSETNX', K.execution .. member, 'created_at', seconds(now))
     redis.call('EXPIRE', K.execution .. member, 60)
     redis.call('ZADD', K.executions .. id, ends, execution)
     redis.call('EXPIRE', K.executions .. id, 60)
-    if redis.call('HGET', K.job .. id, 'tq_revoked') == 'terminate' then
-      stop[#stop + 1] = execution
-    end
+    if row[2] == 'terminate' then stop[#stop + 1] = execution end
   else
     lost[#lost + 1] = execution
   end
@@ -54,10 +54,9 @@ local unknown = {}
 local prefix = worker .. '.'
 for _, queue in ipairs(queues) do
   for _, member in ipairs(redis.call('ZRANGE', K.wip .. queue, 0, -1)) do
-    local at = string.find(member, ':', 1, true)
-    local execution = at and string.sub(member, at + 1) or ''
-    if not known[member] and string.sub(execution, 1, #prefix) == prefix then
-      unknown[#unknown + 1] = {queue, string.sub(member, 1, at - 1), execution}
+    local id, execution = split(member)
+    if id and not known[member] and string.sub(execution, 1, #prefix) == prefix then
+      unknown[#unknown + 1] = {queue, id, execution}
     end
   end
 end

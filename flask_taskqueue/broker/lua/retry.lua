@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing ending
+-- include: clock args queueing leases ending
 -- Store a failed attempt and let the job run again.
 --
 -- KEYS  none (they follow from the job)
@@ -7,7 +7,8 @@
 --       queue of the next execution, error ('': no attempt is counted), counted
 --       list of hash pairs, counted list of stream pairs (empty: no entry)
 -- returns  {code, retries}; 1 stored, 2 this execution had stored it before,
---          3 revoked meanwhile: it ended instead, 0 refused: it has lost its lease
+--          3 revoked meanwhile: it ended instead, 0 refused: it has lost its lease,
+--          or there is no such job any more
 
 local ERRORS_KEPT = 100
 
@@ -16,21 +17,24 @@ local due, front, target = instant(arg()), arg() == '1', arg()
 local failure, fields, entry = arg(), list(), list()
 local key = K.job .. id
 
+local row = redis.pcall('HMGET', key, 'tq_execution', 'status', 'tq_retries', 'tq_revoked')
+local retries = number(row[3], 0)
 if not take_lease(id, queue, execution) then
-  local row = redis.pcall('HMGET', key, 'tq_execution', 'status', 'tq_retries')
   if row.err or row[1] ~= execution or row[2] == 'started' then return {0, 0} end
-  return {2, tonumber(row[3] or '0')}
+  return {2, retries}
 end
 drop_execution(id, execution)
+-- Somebody deleted it, or put something else there: nothing could run again.
+if row.err then end_job(id, queue, 'failed', {}, {}) end
+if not row[2] then return {0, 0} end
 
-local retries = tonumber(redis.call('HGET', key, 'tq_retries') or '') or 0
 local errors = {}
 if failure ~= '' then
   errors = {'tq_error', failure, 'tq_error_' .. retries, failure}
   redis.call('HDEL', key, 'tq_error_' .. (retries - ERRORS_KEPT))
 end
 
-if redis.call('HEXISTS', key, 'tq_revoked') == 1 then
+if row[4] then
   extend(errors, {'tq_error', error_text('TaskRevokedError', 'revoked')})
   end_job(id, queue, 'canceled', errors, {})
   return {3, retries}

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing ending
+-- include: clock args queueing leases ending
 -- Revoke a job: end it if it waits, mark it if it runs.
 --
 -- KEYS  none (they follow from the job)
@@ -12,7 +12,7 @@
 local id, terminate = arg(), arg() == '1'
 local key = K.job .. id
 local row = redis.pcall('HMGET', key, 'status', 'origin', 'worker_name', 'tq_forgotten',
-  'tq_task')
+  'tq_parked')
 if row.err then return -1 end
 local status, queue = row[1], row[2] or ''
 if not status or row[4] then return 0 end
@@ -32,5 +32,5 @@ if status == 'finished' or status == 'failed' or status == 'canceled'
 redis.call('ZREM', K.scheduled .. queue, id)
 redis.call('ZREM', K.deferred .. queue, id)
 if row[5] then redis.call('ZREM', K.parked .. row[5], id) end
-end_job(id, queue, 'canceled', {'tq_error', error_text('TaskRevokedError', 'revoked')}, {})
+end_revoked(id, queue, 'revoked')
 return 1

@@ -1,17 +1,21 @@
 #!lua flags=allow-oom
--- include: clock args queueing ending claiming promoting
+-- include: clock args queueing leases ending claiming promoting
 -- Look after all queues: expired leases, due jobs, ids left by dead waiters,
 -- dependents left over. Every worker calls it every 2 s.
 --
 -- KEYS  none (they follow from the set of queues)
 -- ARGV  longest gap between sweeps in seconds, lease in seconds, most jobs to move
---       of a queue
+--       of a queue, counted list of queues the caller saw without leases less than
+--       that gap ago
 -- returns  {recovered, milliseconds to the next due time or -1, queues with ids
 --          left by a waiter, names of parked tasks, paused queues, 1 = all are
 --          suspended}; recovered: list of {id, queue, what} as lib/ending.lua says
 
+local MOST_RECOVERED = 500
+
 local gap, lease, most = count(), count(), count()
-local queues = {}
+local queues, empty = {}, {}
+for _, queue in ipairs(list()) do empty[queue] = true end
 for _, key in ipairs(redis.call('SMEMBERS', K.queues)) do
   if string.sub(key, 1, #K.queue) == K.queue then
     queues[#queues + 1] = string.sub(key, #K.queue + 1)
@@ -25,19 +29,20 @@ local late = not swept or now - swept > gap or now < swept
 redis.call('SET', K.swept, seconds(now))
 
 local function is_ours(member)
-  local at = string.find(member, ':', 1, true)
-  if not at then return nil end
-  local id, execution = string.sub(member, 1, at - 1), string.sub(member, at + 1)
+  local id, execution = split(member)
+  if not id then return nil end
   local held = redis.pcall('HGET', K.job .. id, 'tq_execution')
   if type(held) == 'table' or held == execution or not held and
     redis.call('EXISTS', K.job .. id) == 0 then return id, execution end
 end
 
 local function recover(queue, out)
+  -- What is there now is younger than a lease: nothing to take, nothing to extend.
+  if late and empty[queue] then return end
   local set = K.wip .. queue
   local deadline = now + 86400 + (late and lease or 0)
-  local expired = redis.call('ZRANGE', set, '-inf', seconds(deadline), 'BYSCORE',
-    'LIMIT', 0, late and 10000 or 100)
+  local expired = redis.pcall('ZRANGE', set, '-inf', seconds(deadline), 'BYSCORE',
+    'LIMIT', 0, late and 10000 or MOST_RECOVERED)
   for _, member in ipairs(expired) do
     local id, execution = is_ours(member)
     if id and late then

@@ -18,6 +18,7 @@ for _, id in ipairs(redis.call('ZRANGE', set, 0, most - 1)) do
     redis.call('ZREM', set, id)
     redis.call('ZREM', K.deferred .. row[2], id)
     redis.call('HSET', K.job .. id, 'status', 'queued')
+    redis.call('HDEL', K.job .. id, 'tq_parked')
     push(row[2], id, false)
     moved = moved + 1
   end

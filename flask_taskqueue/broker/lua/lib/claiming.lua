@@ -1,6 +1,7 @@
--- Take the next job that may run. Needs clock, args, queueing, ending.
+-- Take the next job that may run. Needs clock, args, queueing, leases, ending.
 
 local DEAD_PER_CALL = 100
+local ID_MOST = 1000
 local STATUSES = {
   created = true, queued = true, finished = true, failed = true, started = true,
   deferred = true, scheduled = true, stopped = true, canceled = true,
@@ -30,6 +31,7 @@ end
 local function refusal(id, queue, row)
   if row.err then return quarantine(id, queue, 'the job is not stored as a hash') end
   local status, execution, expires = row[1], row[2], tonumber(row[3] or '')
+  local ended = row[4] or row[5] and row[5] ~= ''
   if not status then
     if redis.call('EXISTS', K.job .. id) == 0 then return false end
     return quarantine(id, queue, 'the job has no status')
@@ -37,13 +39,20 @@ local function refusal(id, queue, row)
   if not STATUSES[status] then
     return quarantine(id, queue, 'the job has an unknown status')
   end
+  if #id > ID_MOST or string.find(id, '[^\33-\126]') then
+    return quarantine(id, queue, 'the id is too long, or not in printable characters')
+  end
   if status ~= 'queued' then return false end
   if execution and redis.call('ZSCORE', K.wip .. queue, id .. ':' .. execution) then
     return false
   end
+  -- Of a job that had ended and was requeued the mark is an old one.
+  if row[6] and not ended then
+    end_revoked(id, queue, 'revoked')
+    return {'revoked', id, queue, ''}
+  end
   if expires and expires <= now then
-    end_job(id, queue, 'canceled',
-      {'tq_error', error_text('TaskRevokedError', 'expired')}, {})
+    end_revoked(id, queue, 'expired')
     return {'expired', id, queue, ''}
   end
 end
@@ -52,10 +61,11 @@ local function start(id, queue, row, call)
   local key = K.job .. id
   local at = stamp(now)
   redis.call('PERSIST', key)
-  if row[4] and row[4] ~= '' then
+  if row[4] or row[5] and row[5] ~= '' then
     -- It had ended and somebody requeued it: a new life with full counts.
-    redis.call('HDEL', key, 'tq_retries', 'tq_recoveries', 'tq_error', 'tq_state',
-      'tq_info', 'tq_sig_info', 'tq_revoked', 'tq_children', 'tq_ignored')
+    redis.call('HDEL', key, 'tq_ended', 'tq_retries', 'tq_recoveries', 'tq_recovered_at',
+      'tq_error', 'tq_state', 'tq_info', 'tq_sig_info', 'tq_revoked', 'tq_children',
+      'tq_ignored')
     redis.call('HSET', key, 'ended_at', '')
   end
   redis.call('HSET', key, 'status', 'started', 'started_at', at, 'last_heartbeat', at,
@@ -72,7 +82,8 @@ local function claimed_before(call)
     for _, member in ipairs(redis.call('ZRANGE', K.wip .. queue, 0, -1)) do
       if string.sub(member, -#suffix) == suffix then
         local id = string.sub(member, 1, -#suffix - 1)
-        return {id, queue, redis.call('HGETALL', K.job .. id)}
+        local row = redis.pcall('HGETALL', K.job .. id)
+        if not row.err then return {id, queue, row} end
       end
     end
   end
@@ -101,7 +112,7 @@ local function claim(call)
         local id = pop(K.ready .. queue) or pop(K.queue .. queue)
         if not id then break end
         local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_execution',
-          'tq_expires', 'ended_at')
+          'tq_expires', 'tq_ended', 'ended_at', 'tq_revoked')
         local note = refusal(id, queue, row)
         if note == nil then return start(id, queue, row, call), 0, notes end
         if note then notes[#notes + 1] = note end

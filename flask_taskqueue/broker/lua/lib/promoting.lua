@@ -1,5 +1,5 @@
 -- Move due jobs from RQ's scheduled set to their queue, in order of due time.
--- Needs clock, args, queueing, ending, claiming (quarantine).
+-- Needs clock, args, queueing, leases, ending, claiming (quarantine).
 
 -- One token for all our workers keeps RQ's own scheduler out: it enqueues from
 -- a snapshot that is stale by then.
@@ -14,7 +14,7 @@ end
 -- returns jobs moved, milliseconds to the next due time or -1
 local function promote(queue, most)
   local set = K.scheduled .. queue
-  local due = redis.call('ZRANGE', set, '-inf', seconds(now), 'BYSCORE', 'LIMIT', 0, most)
+  local due = redis.pcall('ZRANGE', set, '-inf', seconds(now), 'BYSCORE', 'LIMIT', 0, most)
   local moved, waiting = 0, 0
   for _, id in ipairs(due) do
     local row = redis.pcall('HMGET', K.job .. id, 'status', 'enqueue_at_front',
@@ -34,8 +34,10 @@ local function promote(queue, most)
       waiting = waiting + 1
     end
   end
-  local head = redis.call('ZRANGE', set, waiting, waiting, 'WITHSCORES')
+  local head = redis.pcall('ZRANGE', set, waiting, waiting, 'WITHSCORES')
   if not head[2] then return moved, waiting > 0 and 1000 or -1 end
   hold_scheduler_lock(queue)
+  -- Behind so many there may be due ones: not to be asked for without a pause.
+  if waiting == tonumber(most) then return moved, 1000 end
   return moved, math.max(0, math.ceil((tonumber(head[2]) - now) * 1000))
 end
