@@ -14,7 +14,9 @@ from flask import Flask, Response, current_app
 from werkzeug.utils import import_string
 
 from .appstate import AppState
+from .arguments import checked_arguments
 from .config import load_config
+from .errors import TaskNotRegistered
 from .options import CallOptions, DecoratorOptions, TaskOptions
 from .producer import prepare, send
 from .registry import (
@@ -28,7 +30,7 @@ from .registry import (
 from .result import AsyncResult
 from .result import AsyncResult as Handle
 from .signature import Signature
-from .task import Task, checked_arguments
+from .task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -248,8 +250,8 @@ class NamedTask:
         """Its signature is not known here."""
 
     def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
-        """:raises LookupError: Always: its code is not here."""
-        raise LookupError(f"no task {self.name!r} is registered here")
+        """:raises TaskNotRegistered: Always: its code is not here."""
+        raise TaskNotRegistered(f"no task {self.name!r} is registered here")
 
     def apply_async(
         self,
@@ -276,7 +278,7 @@ class NamedTask:
         kwargs: Mapping[str, t.Any] | None = None,
         **options: t.Any,
     ) -> t.Any:
-        """:raises LookupError: Always: its code is not here."""
+        """:raises TaskNotRegistered: Always: its code is not here."""
         return self.invoke(args or (), kwargs or {})
 
 

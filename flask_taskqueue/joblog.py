@@ -91,6 +91,11 @@ def succeeded(task: str, job_id: str, seconds: float, result: str | None = None)
     return line if result is None else f"{line}: {_line(result, MAX_RESULT_CHARS)}"
 
 
+def ignored(task: str, job_id: str) -> str:
+    """The line for a job that ended itself with ``Ignore``."""
+    return f"Task {_named(task, job_id)} ignored"
+
+
 def failed(task: str, job_id: str, seconds: float | None, error: str) -> str:
     """The line for a job that failed for good.
 

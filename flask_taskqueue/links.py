@@ -11,7 +11,7 @@ from . import serializer
 from .broker.wire import Argument, NewJob
 from .errors import DecodeError
 from .job import signed_parts
-from .options import TASK_ID
+from .option_values import TASK_ID
 from .routing import check_queue_name
 from .signing import Signer
 

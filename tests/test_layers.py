@@ -23,6 +23,7 @@ LAYERS = [
     "config parsing content serializer signing stored_error retry routing joblog"
     " beat.schedules broker.url broker.trouble broker.held broker.connection"
     " broker.embedded broker.guardian",
+    "option_values arguments",
     "options signature request context appstate broker.wire broker.scripts",
     "job",
     "links worker.limits worker.plain worker.endings",

@@ -16,13 +16,9 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from flask_taskqueue import AsyncResult, Task, TaskQueue
-from flask_taskqueue.broker import scripts
-from flask_taskqueue.broker.wire import Claim
 from flask_taskqueue.errors import BadSignature, ConfigError, TaskFailed
-from flask_taskqueue.job import StoredJob
-from flask_taskqueue.worker import outcome
-from flask_taskqueue.worker.execution import Executor
-from flask_taskqueue.worker.limits import NoTimer
+
+from .running import run_all
 
 KEY = "first secret"
 
@@ -56,7 +52,6 @@ class Site:
         self.seen = self._task("seen", lambda value: self.ran.append(value))
         self.progress = self.tq.task(name="progress", bind=True)(self._progress)
         self.again = self.tq.task(name="again", bind=True)(self._again)
-        self._claims = 0
 
     def _task(self, name: str, function: Callable[..., t.Any]) -> t.Any:
         return self.tq.task(name=name)(function)
@@ -78,23 +73,7 @@ class Site:
 
     def run_all(self) -> None:
         """Run what waits, by the code of a worker's slot."""
-        state = self.tq.state
-        executor = Executor(state, "worker", NoTimer(), self.client)
-        while True:
-            self._claims += 1
-            wanted = Claim("worker", f"worker.1.{self._claims}", 10, ("default",))
-            claimed = scripts.claim(self.client, wanted).job
-            if claimed is None:
-                return
-            job = StoredJob(claimed.lease.id, claimed.fields, "default")
-            reporter = outcome.JobReporter(
-                self.client, state, claimed.lease, lambda error: None
-            )
-            result = executor.run(job, reporter)
-            accepted, _ = outcome.store(
-                self.client, state, job, claimed.lease, result, None
-            )
-            assert accepted
+        run_all(self.tq.state, self.client)
 
     def field(self, job_id: str, name: str) -> bytes:
         found = self.client.hget(f"rq:job:{job_id}", name)

@@ -14,8 +14,8 @@ from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_taskqueue import AsyncResult, Task, TaskQueue, current_task, shared_task
+from flask_taskqueue.arguments import module_of
 from flask_taskqueue.registry import shared
-from flask_taskqueue.task import module_of
 
 from .processes import AppFolder
 

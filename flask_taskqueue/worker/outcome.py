@@ -90,9 +90,11 @@ def end_of(
     fields: dict[str, Argument] = {"tq_runtime": f"{outcome.seconds:.6f}"}
     entry = _entry(lease, outcome)
     if isinstance(outcome, Succeeded):
-        links = _links(state, stored, "tq_links", [outcome.value])
+        links = []
         if outcome.ignored:
             fields["tq_ignored"] = "1"
+        else:
+            links = _links(state, stored, "tq_links", [outcome.value])
         if outcome.encoded is not None:
             entry["return_value"] = b64encode(outcome.encoded)
             if (signer := state.signer) is not None:
@@ -219,6 +221,8 @@ def log_line(
     """The line that says how an execution ended."""
     name, job_id = shown_name(stored), stored.id
     match outcome:
+        case Succeeded(ignored=True):
+            return joblog.ignored(name, job_id)
         case Succeeded():
             shown: str | None = None
             if results and not stored.options.get("ignore_result"):

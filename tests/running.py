@@ -1,0 +1,48 @@
+"""Runs what is enqueued in the test's own process, by the worker's own code."""
+
+from __future__ import annotations
+
+import itertools
+import typing as t
+
+import redis
+
+from flask_taskqueue.appstate import AppState
+from flask_taskqueue.broker import scripts
+from flask_taskqueue.broker.wire import Claim, Claimed
+from flask_taskqueue.job import StoredJob
+from flask_taskqueue.worker import outcome
+from flask_taskqueue.worker.endings import Outcome
+from flask_taskqueue.worker.execution import Executor
+from flask_taskqueue.worker.limits import NoTimer
+
+_calls = itertools.count(1)
+WORKER = "host.4711.abc"
+
+
+def claim(
+    client: redis.Redis, queues: t.Sequence[str] = ("default",)
+) -> Claimed | None:
+    """Take the next job, as a worker named :data:`WORKER`."""
+    execution = f"{WORKER}.1.{next(_calls)}"
+    return scripts.claim(client, Claim(WORKER, execution, 10, tuple(queues))).job
+
+
+def run(state: AppState, client: redis.Redis, claimed: Claimed) -> Outcome:
+    """Run a claimed job and store how it ended."""
+    job = StoredJob(claimed.lease.id, claimed.fields, claimed.lease.queue)
+    reporter = outcome.JobReporter(client, state, claimed.lease, lambda error: None)
+    ended = Executor(state, WORKER, NoTimer(), client).run(job, reporter)
+    accepted, _ = outcome.store(client, state, job, claimed.lease, ended, None)
+    assert accepted
+    return ended
+
+
+def run_all(
+    state: AppState, client: redis.Redis, queues: t.Sequence[str] = ("default",)
+) -> list[Outcome]:
+    """Run what waits, links included; how each ended."""
+    ended = []
+    while (claimed := claim(client, queues)) is not None:
+        ended.append(run(state, client, claimed))
+    return ended
