@@ -428,13 +428,13 @@ def test_progress_shows_while_it_runs(app: Flask):
 def test_ignore_leaves_the_last_state(app: Flask):
     result = report.delay("IGNORED")
     assert (result.state, result.info, result.ready()) == ("IGNORED", {"at": 2}, True)
+    assert not result.successful()
+    assert result.get() is None
 
 
 def test_ignore_calls_no_link(app: Flask):
     result = report.apply_async(("IGNORED",), link=add.si(1, 2))
     assert result.children == []
-    assert not result.successful()
-    assert result.get() is None
 
 
 def test_reject_is_a_failure(quiet: Flask):
