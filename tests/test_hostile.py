@@ -238,6 +238,16 @@ def test_an_execution_never_raises(site: Site, data: st.DataObject):
         sendable([outcome.task])
 
 
+def test_an_exception_no_text_can_hold_is_stored(site: Site):
+    fields = stored(site)
+    fields[b"data"] = b'["rqjobs.add", null, [], {"\\ud800": 1}]'
+    job = StoredJob(ID, fields, "default")
+    outcome = Executor(site.state, "worker", NoTimer()).run(job, Silent())
+    assert isinstance(outcome, Failed)
+    ended = end_of(site.state, job, Lease("default", ID, "w.1.1"), outcome)
+    sendable(ended.argv())
+
+
 def sendable(arguments: t.Sequence[object]) -> None:
     """Fails where the client would not send one of these."""
     encoder = redis.connection.Encoder("utf-8", "strict", False)  # type: ignore[attr-defined]

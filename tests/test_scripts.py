@@ -1026,7 +1026,10 @@ def test_park_sets_aside_and_unpark_puts_back_where_it_is_served(client: Client)
     assert client.zcard("rq:deferred:q") == 1
     assert sweep(client).parked == ("t.x",)
     assert scripts.unpark(client, "t.x", most=10, queues=("q",)) == 1
-    assert waiting(client) == ["a"]
+    # Where no waiter of a worker that does not know the task sees it.
+    assert client.lrange("tq:ready:q", 0, -1) == [b"a"]
+    assert waiting(client) == []
+    assert take(client, 2).id == "a"
     assert client.zcard("rq:deferred:q") == 0
     assert scripts.unpark(client, "t.x", most=10, queues=("q",)) == 0
     assert sweep(client).parked == ("t.x",)

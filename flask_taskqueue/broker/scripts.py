@@ -267,7 +267,10 @@ def park(client: Redis, lease: Lease, task: str) -> bool:
 
 
 def unpark(client: Redis, task: str, *, most: int, queues: t.Sequence[str]) -> int:
-    """Put parked jobs of a task back into these queues; how many."""
+    """Put parked jobs of a task back into these queues; how many.
+
+    They are in ``tq:ready:<queue>``: the caller wakes slots of its own for them.
+    """
     return int(call(client, "unpark", [task, most, *counted(list(queues))]))
 
 

@@ -14,7 +14,14 @@ from werkzeug.routing import BaseConverter
 
 from .. import inspector, states
 from ..appstate import AppState, current_state
-from ..errors import BrokerUnavailable, TaskFailed, TaskQueueError
+from ..errors import (
+    BadSignature,
+    BrokerUnavailable,
+    ContentDisallowed,
+    DecodeError,
+    PayloadTooLarge,
+    TaskFailed,
+)
 from ..inspector import Snapshot
 from ..job import StoredJob
 from ..result import AsyncResult
@@ -25,6 +32,9 @@ RETRY_AFTER = "1"
 
 _PICKLE_BEGINS = b"g"
 """First letter of a pickle in base64: of no JSON text's."""
+
+UNREADABLE = (BadSignature, ContentDisallowed, DecodeError, PayloadTooLarge)
+"""What is wrong with a stored job, not with the app that reads it."""
 
 T = t.TypeVar("T")
 
@@ -65,7 +75,7 @@ def status(job_id: str) -> Response:
         answer = problem(503, "Redis cannot be reached; ask again.")
         answer.headers["Retry-After"] = RETRY_AFTER
         return answer
-    except TaskQueueError:
+    except UNREADABLE:
         return problem(404, "What is stored of this job cannot be read.")
     answer = answer_of(job)
     if ready:
@@ -130,7 +140,7 @@ def _told(read: Callable[[], T]) -> T | None:
     """What a job says; ``None`` where that cannot be read: the rest still can."""
     try:
         return read()
-    except TaskQueueError:
+    except UNREADABLE:
         return None
 
 
@@ -144,7 +154,7 @@ def _result(job: Snapshot) -> dict[str, t.Any]:
             return {"result_type": "pickle"}
         value = job.value
         current_app.json.dumps(value).encode()
-    except TaskQueueError as error:
+    except UNREADABLE as error:
         return {"result_type": type(error).__name__}
     except (TypeError, ValueError, RecursionError):
         return {"result_type": type(value).__name__}
@@ -162,7 +172,7 @@ def _error(job: Snapshot) -> dict[str, str] | None:
     if raw and job.stored.status != "finished":
         try:
             error = load_error(raw)
-        except TaskQueueError:
+        except UNREADABLE:
             return {"type": "unknown", "message": ""}
         return {"type": error["type"], "message": error["message"]}
     found = _told(lambda: job.error)

@@ -43,6 +43,11 @@ class Burials:
         """Those that are dead and not buried."""
         return [child for children, _ in self._due for child in children]
 
+    @property
+    def holding(self) -> bool:
+        """One of them ran something: while Redis is away it cannot be given back."""
+        return any(child.board.read().lease for child in self.children)
+
     def work_off(self) -> None:
         """Do what is due."""
         while self._due:

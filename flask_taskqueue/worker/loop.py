@@ -126,7 +126,7 @@ class Slot:
             logger.info("%s", line, extra=extra)
 
     def _log_ended(self, stored: StoredJob, result: Outcome) -> None:
-        level = outcome.log_level(result)
+        level = outcome.log_level(stored, result)
         if logger.isEnabledFor(level):
             config = self.state.config
             line = outcome.log_line(stored, result, config.redact, config.log_results)

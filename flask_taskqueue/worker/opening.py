@@ -13,6 +13,7 @@ from ..appstate import AppState, Runnable
 from ..errors import DecodeError
 from ..job import StoredJob
 from ..request import Reporter, TaskRequest
+from ..retry import RetryPolicy
 from ..stored_error import rebuild_error
 from .endings import Parked
 from .plain import PlainFunction, PlainJob, resolve
@@ -127,9 +128,17 @@ class Opener:
             time_limit=stored.limit("time_limit"),
             soft_time_limit=stored.limit("soft_time_limit"),
             runner=task,
-            policy=stored.policy,
+            policy=self._policy(stored, task),
             reporter=reporter,
         )
+
+    def _policy(self, stored: StoredJob, task: Runnable) -> RetryPolicy:
+        """A plain ``rq`` job that runs as a task and has no ``Retry`` of its own has
+        the task's."""
+        asked = stored.task or b"retries_left" in stored.fields
+        if asked or isinstance(task, PlainFunction):
+            return stored.policy
+        return self.state.options_of(task)[0].policy
 
     def _errback_args(
         self,

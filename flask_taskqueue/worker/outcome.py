@@ -205,12 +205,12 @@ def said(state: AppState, job_id: str, name: str, info: bytes) -> dict[str, Argu
     return fields
 
 
-def log_level(outcome: Outcome) -> int:
+def log_level(stored: StoredJob, outcome: Outcome) -> int:
     """Level of the line that says how an execution ended."""
     match outcome:
         case Failed():
             return logging.INFO if outcome.expected else logging.ERROR
-        case Parked():
+        case Parked() if b"tq_parked" not in stored.fields:
             return logging.WARNING
     return logging.INFO
 

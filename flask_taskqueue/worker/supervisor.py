@@ -130,7 +130,7 @@ class Supervisor:
         if self._stop_at is None:
             return self.staff.hopeless
         # Without Redis nothing can be given back: the leases run out then.
-        return not self.burials.children or time.monotonic() >= self._stop_at
+        return not self.burials.holding or time.monotonic() >= self._stop_at
 
     def _turn(self) -> None:
         self.staff.stamp(stopping=self._stopping)

@@ -133,22 +133,24 @@ class Upkeep:
     def sweep(self) -> int:
         """Recover, promote, unpark and prune what this worker can.
 
-        :return: How many of its queues have ids that a dead waiter left.
+        :return: How many jobs there may be that no waiter sees.
         """
         now = time.monotonic()
         if now >= self.clock.prune:
             scripts.prune(self._client, most=MOST_PRUNED)
             self.clock.prune = now + PRUNE_EVERY
-        swept = Swept()
+        swept, unparked = Swept(), 0
         if self._is_something_to_do() or now - self._swept_all_at >= SWEEP_ALL_EVERY:
             swept = self._sweep_all(now)
             self._swept_all_at = now
+            unparked = sum(map(self._unpark, filter(self._knows, swept.parked)))
         self.clock.sweep = now + SWEEP_EVERY
         self._plan_promotion(swept.next_due)
         self.suspended, self.paused = swept.suspended, swept.paused
         if self.suspended:
             return 0
-        return len(set(swept.ready) & set(self._queues) - set(self.paused))
+        left = set(swept.ready) & set(self._queues) - set(self.paused)
+        return len(left) + unparked
 
     def _is_something_to_do(self) -> bool:
         """One command instead of a script's many: an idle worker costs little."""
@@ -173,13 +175,15 @@ class Upkeep:
                     "Job %s of queue %s was lost by its worker: %s",
                     job.id, job.queue, job.what,
                 )  # fmt: skip
-        for name in filter(self._knows, swept.parked):
-            moved = scripts.unpark(
-                self._client, name, most=MOST_UNPARKED, queues=self._queues
-            )
-            if moved:
-                logger.info("%d parked jobs of %s are back", moved, name)
         return swept
+
+    def _unpark(self, name: str) -> int:
+        moved = scripts.unpark(
+            self._client, name, most=MOST_UNPARKED, queues=self._queues
+        )
+        if moved:
+            logger.info("%d parked jobs of %s are back", moved, name)
+        return moved
 
     def _knows(self, name: str) -> bool:
         config = self._state.config

@@ -143,6 +143,12 @@ def test_a_plain_job_that_names_a_task_runs_as_the_task(site: Site, serializer):
     assert job.return_value() == [3, "rqjobs.as_task", "mail"]
 
 
+def test_a_task_named_by_a_plain_job_retries_as_the_task(site: Site, ledger):
+    job = site.queue().enqueue("rqjobs.flaky", ledger)
+    assert ended(job) == "failed"
+    assert lines(ledger) == ["retries 0", "retries 1"]
+
+
 def test_methods_run(site: Site, module):
     queue = site.queue(PickleSerializer)
     bound = queue.enqueue(module.Shop("corner").open, 8)
@@ -460,6 +466,7 @@ def test_a_pickle_is_not_decoded_unless_it_is_accepted(strict, client):
     assert not (strict.folder / "made").exists()
     for job, status in ((plain, "failed"), (forged, "failed"), (result, "finished")):
         assert client.hget(job.key, "status") == status.encode()
+    assert b"a JSON list" in t.cast(bytes, client.hget(forged.key, "tq_error"))
     assert "TASKQUEUE_ACCEPT_CONTENT" in worker.output
 
 

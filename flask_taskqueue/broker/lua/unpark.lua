@@ -1,6 +1,9 @@
 #!lua flags=allow-oom
--- include: clock args queueing
+-- include: args
 -- Put parked jobs of a task that a worker knows back into the queues it serves.
+--
+-- In front, where waiters do not look: one of a worker that does not know the task
+-- would be as fast as the caller's, and park it again.
 --
 -- KEYS  none (they follow from the jobs)
 -- ARGV  task, most jobs to look at, counted list of queues
@@ -18,8 +21,7 @@ for _, id in ipairs(redis.call('ZRANGE', set, 0, most - 1)) do
     redis.call('ZREM', set, id)
     redis.call('ZREM', K.deferred .. row[2], id)
     redis.call('HSET', K.job .. id, 'status', 'queued')
-    redis.call('HDEL', K.job .. id, 'tq_parked')
-    push(row[2], id, false)
+    redis.call('RPUSH', K.ready .. row[2], id)
     moved = moved + 1
   end
 end
