@@ -196,6 +196,14 @@ class StoredJob:
         return self.text("tq_task")
 
     @property
+    def name(self) -> str:
+        """Name of its task, or of the function of a plain ``rq`` job.
+
+        Never its arguments, which ``rq`` writes behind the name in its description.
+        """
+        return self.task or self.text("description").partition("(")[0]
+
+    @property
     def retries(self) -> int:
         """Retries done."""
         return self.count("tq_retries")

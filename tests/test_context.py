@@ -12,7 +12,7 @@ import redis
 from flask import Flask, current_app, g, has_request_context
 from flask.globals import app_ctx
 
-from flask_taskqueue import AsyncResult, TaskQueue, current_task
+from flask_taskqueue import AsyncResult, Task, TaskQueue, current_task
 from flask_taskqueue.errors import ConfigError
 
 from .running import run_all
@@ -25,6 +25,8 @@ outside: contextvars.ContextVar[str] = contextvars.ContextVar(
 class Site:
     """An app whose tasks note what they see, and a worker's code to run them."""
 
+    made: t.ClassVar[list[Site]] = []
+
     def __init__(self, url: str, client: redis.Redis, **config: object) -> None:
         self.client = client
         self.torn_down: list[tuple[str, BaseException | None]] = []
@@ -33,9 +35,11 @@ class Site:
         self.app = Flask(__name__)
         self.app.config.update({"TASKQUEUE_URL": url, **config})
         self.tq.init_app(self.app)
+        self.made.append(self)
         task = self.tq.task
         self.look = task(name="look")(self._look)
         self.fail = task(name="fail")(_fail)
+        self.again = task(name="again", bind=True)(_again)
         self.leave = task(name="leave")(self._leave)
 
         @self.app.teardown_appcontext
@@ -63,8 +67,23 @@ class Site:
         run_all(self.tq.state, self.client)
 
 
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Disconnect the apps of a test."""
+    yield
+    while Site.made:
+        site = Site.made.pop()
+        with site.app.app_context():
+            site.tq.state.broker.close()
+
+
 def _fail(message: str) -> t.NoReturn:
     raise ValueError(message)
+
+
+def _again(self: Task[[], None]) -> None:
+    if self.request.retries == 0:
+        raise self.retry(exc=ValueError("first"), countdown=0)
 
 
 SEEN: dict[str, object] = {
@@ -136,6 +155,15 @@ def test_teardown_runs_after_each_job_with_its_exception(site: Site):
     assert errors[0] is errors[2] is None
     assert isinstance(errors[1], ValueError)
     assert str(errors[1]) == "no"
+
+
+def test_teardown_gets_the_exception_of_an_attempt_that_is_retried(site: Site):
+    result = site.again.delay()
+    site.run_all()
+    assert result.get(timeout=1) is None
+    (_, first), (_, second) = site.torn_down
+    assert isinstance(first, ValueError)
+    assert second is None
 
 
 @pytest.mark.parametrize("task", ["look", "fail"])

@@ -58,6 +58,7 @@ def site(client: redis.Redis, redis_url: str) -> t.Iterator[Site]:
 
     with app.app_context():
         yield Site(app, client, add, tq.state)
+        tq.state.broker.close()
 
 
 def stored(site: Site) -> dict[bytes, bytes]:

@@ -19,16 +19,20 @@ import flask_taskqueue
 from .processes import AppFolder, Worker
 from .servers import eventually, free_port
 
-DISTRIBUTION = metadata.distribution("Flask-TaskQueue")
+NAME = "Flask-TaskQueue"
 PACKAGE = Path(flask_taskqueue.__file__).parent
 CHECKOUT = Path(__file__).parents[1]
 UNKNOWN = "12345678-1234-4234-8234-123456789abc"
 
 
 def is_editable() -> bool:
-    """Whether the distribution is installed as a link to a checkout (PEP 610)."""
-    origin = json.loads(DISTRIBUTION.read_text("direct_url.json") or "{}")
-    return bool(origin.get("dir_info", {}).get("editable"))
+    """Whether the distribution is installed as a link to a checkout (PEP 610).
+
+    The checkout may hold metadata of its own, which say nothing of that.
+    """
+    texts = [d.read_text("direct_url.json") for d in metadata.distributions(name=NAME)]
+    origins = [json.loads(text) for text in texts if text]
+    return any(x.get("dir_info", {}).get("editable") for x in origins)
 
 
 @pytest.fixture
@@ -118,7 +122,7 @@ def test_scripts_and_type_marker_are_part_of_the_package():
         source = CHECKOUT / "flask_taskqueue" / path
         assert files.joinpath(*path.parts).read_bytes() == source.read_bytes()
     if not is_editable():
-        recorded = {str(path) for path in DISTRIBUTION.files or ()}
+        recorded = {str(path) for path in metadata.files(NAME) or ()}
         assert {f"flask_taskqueue/{path.as_posix()}" for path in wanted} <= recorded
         assert "flask_taskqueue/py.typed" in recorded
 

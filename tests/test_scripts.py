@@ -201,6 +201,7 @@ def test_enqueue_with_a_due_time_goes_to_rqs_scheduled_set(client: Client):
     put(client, due=f"{due:.6f}")
     assert waiting(client) == []
     assert client.zscore("rq:scheduled:q", "a") == pytest.approx(due, abs=1e-5)
+    assert client.smembers("rq:queues") == {b"rq:queue:q"}
     assert field(client, "status") == "scheduled"
     assert float(field(client, "tq_eta") or 0) == pytest.approx(due, abs=1e-5)
 
@@ -381,6 +382,18 @@ def test_claim_gives_a_requeued_job_full_counts(client: Client):
     assert client.ttl("rq:job:a") == -1
 
 
+def test_a_job_requeued_as_it_was_has_a_second_life_and_a_second_result(
+    client: Client,
+):
+    end(client, running(client), "failed")
+    client.hset("rq:job:a", "status", "queued")
+    client.rpush("rq:queue:q", "a")
+    lease = take(client, 2)
+    assert field(client, "ended_at") == ""
+    end(client, lease)
+    assert [entry[b"type"] for entry in results(client)] == [b"2", b"1"]
+
+
 def test_claim_repeated_returns_the_job_the_lost_reply_named(client: Client):
     put(client, "a")
     put(client, "b")
@@ -474,6 +487,21 @@ def test_finish_bears_any_result_ttl(client: Client, stored: str, ttl: int):
     end(client, running(client, result_ttl=stored))
     assert client.ttl("rq:job:a") == ttl
     assert client.ttl("rq:results:a") == ttl
+
+
+@pytest.mark.parametrize("how", ["finished", "revoked"])
+def test_what_is_kept_for_ever_is(client: Client, how: str):
+    put(client, result_ttl=-1)
+    if how == "revoked":
+        client.expire("rq:job:a", 50)
+        scripts.revoke(client, "a", terminate=False)
+    else:
+        scripts.retry(client, take(client), due="", error=b"{}", entry={"type": 4})
+        assert client.ttl("rq:results:a") == pytest.approx(365 * DAY, abs=5)
+        end(client, take(client, 2))
+    assert client.ttl("rq:job:a") == client.ttl("rq:results:a") == -1
+    registry = "canceled" if how == "revoked" else "finished"
+    assert client.zscore(f"rq:{registry}:q", "a") == float("inf")
 
 
 def test_finish_enqueues_links_once(client: Client):
@@ -636,6 +664,8 @@ def test_renew_writes_what_rq_shows(client: Client):
     renew(client, lease, counters=(2, 1, 0.5))
     renew(client, lease, counters=(1, 0, 0.25))
     record = client.hgetall(f"rq:worker:{WORKER}")
+    assert record[b"state"] == b"busy"
+    assert abs(str_to_date(record[b"last_heartbeat"]).timestamp() - time.time()) < 5
     assert record[b"successful_job_count"] == b"3"
     assert record[b"failed_job_count"] == b"1"
     assert float(record[b"total_working_time"]) == 0.75
@@ -645,7 +675,8 @@ def test_renew_writes_what_rq_shows(client: Client):
     job = Job.fetch("a", connection=client, serializer=JSONSerializer)
     (execution,) = job.get_executions()
     assert execution.id == lease.execution
-    assert client.ttl(f"rq:execution:{member(lease)}") <= 60
+    assert 55 < client.ttl(f"rq:execution:{member(lease)}") <= 60
+    assert 55 < client.ttl("rq:executions:a") <= 60
     end(client, lease)
     assert client.keys("rq:execution*") == []
 
@@ -859,6 +890,25 @@ def test_sweep_bears_keys_of_another_type(client: Client):
     assert len(sweep(client).recovered) == 1
 
 
+@pytest.mark.parametrize("how", ["sweep", "abandon", "release"])
+def test_a_job_somebody_ended_under_its_worker_is_not_started_again(
+    client: Client, how: str
+):
+    lease = running(client)
+    client.hset("rq:job:a", "status", "canceled")  # RQ's cancel writes no more
+    if how == "sweep":
+        in_time(client)
+        expire(client, lease)
+        assert [job.what for job in sweep(client).recovered] == ["gone"]
+    elif how == "abandon":
+        ran, queues = lease.execution, ("q",)
+        scripts.abandon(client, WORKER, ran=ran, reason="x", queues=queues)
+    else:
+        assert scripts.release(client, [lease], started=True) == [2]
+    assert waiting(client) == []
+    assert field(client, "status") == "canceled"
+
+
 # --- promote ------------------------------------------------------------------
 
 
@@ -1038,6 +1088,13 @@ def test_park_sets_aside_and_unpark_puts_back_where_it_is_served(client: Client)
     assert client.keys("tq:parked*") == []
 
 
+def test_unpark_forgets_what_is_not_parked_any_more(client: Client):
+    client.zadd("tq:parked:t.x", {"gone": 1})
+    client.sadd("tq:parked", "t.x")
+    assert scripts.unpark(client, "t.x", most=10, queues=("q",)) == 0
+    assert client.keys("tq:parked*") == []
+
+
 def test_park_of_a_job_that_is_none_any_more_drops_it(client: Client):
     lease = running(client)
     client.delete("rq:job:a")
@@ -1048,11 +1105,16 @@ def test_park_of_a_job_that_is_none_any_more_drops_it(client: Client):
 # --- forget, progress, prune --------------------------------------------------
 
 
-def test_forget_leaves_a_hash_for_60_seconds_and_no_result(client: Client):
-    end(client, running(client))
+@pytest.mark.parametrize("status", ["finished", "failed", "canceled"])
+def test_forget_leaves_a_hash_for_60_seconds_and_no_result(client: Client, status: str):
+    if status == "canceled":
+        put(client)
+        scripts.revoke(client, "a", terminate=False)
+    else:
+        end(client, running(client), status)
     assert scripts.forget(client, "a") == 1
     assert results(client) == []
-    assert client.zcard("rq:finished:q") == 0
+    assert client.keys(f"rq:{status}:q") == []
     assert 55 < client.ttl("rq:job:a") <= 60
     assert scripts.forget(client, "a") == 0
     assert scripts.revoke(client, "a", terminate=False) == scripts.NO_JOB
@@ -1143,6 +1205,20 @@ def test_dependents_start_when_their_parent_ends_many_in_steps(client: Client):
     assert sorted(waiting(client)) == sorted(ids)
     assert client.zcard("rq:deferred:q") == 0
     assert client.exists("rq:job:a:dependents") == 0
+
+
+def test_dependents_that_may_not_start_are_looked_at_once(client: Client):
+    lease = running(client)
+    defer(client, 350)
+    end(client, lease, "failed")
+
+    def done() -> bool:
+        sweep(client)
+        return client.exists("tq:followups") == 0
+
+    eventually(done)
+    assert waiting(client) == []
+    assert client.zcard("rq:deferred:q") == 350
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ class Trap:
 class Site:
     """An app that signs, and a worker's own code to run what is enqueued."""
 
+    made: t.ClassVar[list[Site]] = []
+
     def __init__(self, redis_url: str, client: redis.Redis, **config: object) -> None:
         self.client = client
         self.ran: list[object] = []
@@ -47,6 +49,7 @@ class Site:
             }
         )
         self.tq.init_app(self.app)
+        self.made.append(self)
         self.add = self._task("add", lambda x, y: x + y)
         self.fail = self._task("fail", self._fail)
         self.seen = self._task("seen", lambda value: self.ran.append(value))
@@ -91,6 +94,16 @@ class Site:
         changed = {**self.entry(job_id), **{k.encode(): v for k, v in fields.items()}}
         self.client.delete(f"rq:results:{job_id}")
         self.client.xadd(f"rq:results:{job_id}", t.cast(t.Any, changed))
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Disconnect the apps of a test."""
+    yield
+    while Site.made:
+        site = Site.made.pop()
+        with site.app.app_context():
+            site.tq.state.broker.close()
 
 
 @pytest.fixture(params=["json", "pickle", "msgpack"])

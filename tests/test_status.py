@@ -26,12 +26,15 @@ UNKNOWN = "12345678-1234-4234-8234-123456789abc"
 class Site:
     """An app with the endpoint, and what its views may do."""
 
+    made: t.ClassVar[list[Site]] = []
+
     def __init__(self, url: str, client: redis.Redis, **config: object) -> None:
         self.client = client
         self.tq = TaskQueue()
         self.app = Flask("statusapp")
         self.app.config.update({"TASKQUEUE_URL": url, **config})
         self.tq.init_app(self.app)
+        self.made.append(self)
         task = self.tq.task
         self.add = task(name="add")(lambda x, y: x + y)
         self.fail = task(name="fail", max_retries=0)(_fail)
@@ -58,6 +61,16 @@ class Site:
 
     def run_all(self) -> None:
         run_all(self.tq.state, self.client)
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Disconnect the apps of a test."""
+    yield
+    while Site.made:
+        site = Site.made.pop()
+        with site.app.app_context():
+            site.tq.state.broker.close()
 
 
 _GIVEN: list[object] = [None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import typing as t
@@ -102,8 +103,15 @@ def test_a_program_and_the_flask_command_agree_on_names(
     module = path.removesuffix(".py").replace("/", ".")
     (tmp_path / path).parent.mkdir(exist_ok=True)
     (tmp_path / path).write_text(MAIN.format(module=module, more=""))
+    # As from a shell: a script's folder is where it imports from.
+    env = {n: v for n, v in os.environ.items() if not n.startswith("PYTHON")}
     run = partial(
-        subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=True
+        subprocess.run,
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     program = run([sys.executable, *command])
     shell = f"import {module} as m; print(*sorted(m.tq.tasks))"

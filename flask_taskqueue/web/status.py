@@ -109,7 +109,7 @@ def describe(job: Snapshot) -> dict[str, t.Any]:
     stored = job.stored
     body: dict[str, t.Any] = {
         "id": stored.id,
-        "task": _told(lambda: stored.task or stored.text("description")),
+        "task": _told(lambda: stored.name),
         "state": job.state,
         "ready": job.ready,
         "successful": job.ready and job.state == states.SUCCESS,

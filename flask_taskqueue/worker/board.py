@@ -29,8 +29,9 @@ class Seen:
     """A slot's state at one moment.
 
     :param calls: Number of the last claim it has an answer to.
-    :param lease: What it runs, or ``None``.
-    :param started: When it began (monotonic clock).
+    :param lease: What it runs or stores, or ``None``.
+    :param started: When its function was called (monotonic clock), 0 once that has
+        returned.
     :param deadline: When its hard limit is over, 0 without one.
     """
 
@@ -69,7 +70,7 @@ class Board:
     def returned(self) -> None:
         """Say that the function is over: its hard limit no longer counts."""
         seen = self._seen
-        self._write(seen.calls, seen.lease, seen.started, 0.0, (0, 0, 0.0))
+        self._write(seen.calls, seen.lease, 0.0, 0.0, (0, 0, 0.0))
 
     def idle(self, calls: int) -> None:
         """Say that nothing runs."""

@@ -72,7 +72,7 @@ class Executor:
         joblog.running.set((call.request.task, call.stored.id))
         with context.restore(self.state.app, call.stored.id) as scope:
             outcome = self._perform(call)
-            if isinstance(outcome, Failed):
+            if isinstance(outcome, (Failed, Retried)):
                 scope.error = outcome.exception
         return outcome
 
@@ -147,13 +147,16 @@ class Executor:
                 error = wrong
         if call.plain is not None:
             self._call_back_failure(call.plain, error)
-        covered = covers(error, options.autoretry_for, options.dont_autoretry_for)
+        # RQ's Retry covers whatever is raised, also where the job runs as a task.
+        by_rq = call.plain is not None and b"retries_left" in call.stored.fields
+        retried_for = (Exception,) if by_rq else options.autoretry_for
+        covered = covers(error, retried_for, options.dont_autoretry_for)
         delay = request.policy.next_delay(request.retries) if covered else None
         if delay is None:
             expected = isinstance(error, options.throws)
             return _failed(error, content=call.content, expected=expected, **ran)
         fields = {}
-        if call.plain is not None:
+        if by_rq:
             fields["retries_left"] = max(call.stored.count("retries_left") - 1, 0)
         return Retried(
             **ran, due=f"+{delay:.6f}" if delay else "", delay=delay, exception=error,

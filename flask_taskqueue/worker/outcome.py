@@ -243,6 +243,6 @@ def log_line(
 
 
 def shown_name(stored: StoredJob) -> str:
-    """A job's name for logs; bytes that are no text stay visible."""
-    raw = stored.fields.get(b"tq_task") or stored.fields.get(b"description") or b"?"
-    return text(raw)
+    """A job's name for logs, without arguments; bytes that are no text stay visible."""
+    described = stored.fields.get(b"description", b"").partition(b"(")[0]
+    return text(stored.fields.get(b"tq_task") or described or b"?")

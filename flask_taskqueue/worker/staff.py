@@ -153,8 +153,12 @@ class Staff:
                 self._burials.end_terminated(child)
 
     def stop_lost(self, execution: str) -> None:
-        """Kill who runs an execution that has lost its lease."""
-        meant = partial(runs, execution)
+        """Kill who runs an execution that has lost its lease.
+
+        Not who stores its outcome: the lease goes with that, and the fence refuses
+        what comes too late.
+        """
+        meant = partial(_executes, execution)
         for child in list(self.children):
             if meant(child.board.read()) and self._kill(child, meant):
                 logger.warning("Execution %s lost its lease: stopped", execution)
@@ -193,6 +197,10 @@ class Staff:
 def runs(execution: str, seen: Seen) -> bool:
     """Whether this is what runs."""
     return seen.lease is not None and seen.lease.execution == execution
+
+
+def _executes(execution: str, seen: Seen) -> bool:
+    return seen.started > 0 and runs(execution, seen)
 
 
 def runs_job(job_id: str, seen: Seen) -> bool:

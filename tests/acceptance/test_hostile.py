@@ -63,6 +63,7 @@ def child_survives(site: Site) -> t.Iterator[None]:
     with site.app.app_context():
         yield
         site.good_job_runs()
+        site.module.tq.state.broker.close()
     assert site.worker.children == before, site.worker.output[-5000:]
     assert not site.trap.exists()
 

@@ -54,6 +54,7 @@ def module(site: Site) -> t.Iterator[t.Any]:
     )
     with app.app_context():
         yield module
+        module.tq.state.broker.close()
 
 
 Call = t.Callable[[t.Any], AsyncResult[t.Any]]

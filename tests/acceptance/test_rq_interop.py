@@ -82,6 +82,7 @@ def app(site: Site, module: t.Any) -> t.Iterator[t.Any]:
     app = module.create_app(TASKQUEUE_URL=site.url)
     with app.app_context():
         yield app
+        module.tq.state.broker.close()
 
 
 @pytest.fixture
@@ -147,6 +148,24 @@ def test_a_task_named_by_a_plain_job_retries_as_the_task(site: Site, ledger):
     job = site.queue().enqueue("rqjobs.flaky", ledger)
     assert ended(job) == "failed"
     assert lines(ledger) == ["retries 0", "retries 1"]
+
+
+def test_arguments_are_neither_logged_nor_shown(site: Site, app, module):
+    """RQ writes them into the job's description."""
+    job = site.queue().enqueue(module.double, "hush-hush")
+    assert ended(job) == "finished"
+    assert "hush-hush" in job.description
+    answer = app.test_client().get(f"/tasks/{job.id}").get_json()
+    assert answer["task"] == "rqjobs.double"
+    eventually(lambda: f"rqjobs.double[{job.id}] succeeded" in site.worker.output)
+    assert "('hush-hush')" not in site.worker.output
+
+
+def test_rqs_retry_counts_where_the_job_runs_as_a_task(site: Site):
+    job = site.queue().enqueue("rqjobs.fail", "no", retry=Retry(max=2))
+    assert ended(job) == "failed"
+    assert job.retries_left == 0
+    assert site.client.hget(job.key, "tq_retries") == b"2"
 
 
 def test_methods_run(site: Site, module):
@@ -544,7 +563,8 @@ def test_a_running_job_of_ours_is_in_rqs_registries(site: Site, app, module, tmp
 
 
 def test_rq_lists_one_worker(site: Site):
-    known = Worker.all(connection=redis.Redis.from_url(site.url))
+    with redis.Redis.from_url(site.url) as client:
+        known = Worker.all(connection=client)
     assert len(known) == 1
     assert known[0].queue_names() == ["default", "mail"]
     assert known[0].pid == site.worker.pid
@@ -596,3 +616,4 @@ def test_rqs_cancel_takes_effect_while_it_waits_in_a_queue(jobs, client):
         assert later.get(timeout=1) == 4
         assert result.state == "REVOKED"
         assert f"[{result.id}]" not in worker.output
+        module.tq.state.broker.close()
