@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from .. import errors, keys
+from .. import errors, joblog, keys
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.trouble import is_unavailable
@@ -18,7 +18,7 @@ from ..job import StoredJob
 from ..stored_error import dump_error
 from .board import Seen
 from .endings import Failed
-from .outcome import end_of
+from .outcome import end_of, log_extra, shown_name
 from .pools import Child
 
 logger = logging.getLogger(__name__)
@@ -80,16 +80,14 @@ class Burials:
         seen = child.board.read()
         seconds = seen.deadline - seen.started
         error = errors.TimeLimitExceeded(f"the time limit of {seconds:g} s is over")
-        if seen.lease:
-            logger.error("Job %s failed: %s", seen.lease.id, error)
+        _log_stop(seen.lease, error)
         self._due.append(([child], lambda: self._end(seen, error, seconds, "failed")))
 
     def end_terminated(self, child: Child) -> None:
         """Killed because its job was revoked with ``terminate``."""
         seen = child.board.read()
         error = errors.TaskRevokedError("terminated")
-        if seen.lease:
-            logger.info("Job %s was terminated", seen.lease.id)
+        _log_stop(seen.lease, error)
         self._due.append(([child], lambda: self._end(seen, error, 0.0, "stopped")))
 
     def give_back(self, children: Sequence[Child]) -> int:
@@ -102,7 +100,8 @@ class Burials:
         seen.sort(key=lambda one: one.started)
         leases = [one.lease for one in seen if one.lease]
         for lease in leases:
-            logger.warning("Job %s is given back", lease.id)
+            extra = {"job_id": lease.id, "queue": lease.queue, "task": ""}
+            logger.warning("Job %s is given back", lease.id, extra=extra)
         self._due.append((children, lambda: self._release(leases)))
         return len(leases)
 
@@ -125,6 +124,7 @@ class Burials:
             logger.warning(
                 "Job %s of queue %s was with a child that is dead: %s",
                 job.id, job.queue, job.what,
+                extra={"job_id": job.id, "queue": job.queue, "task": ""},
             )  # fmt: skip
 
     def _release(self, leases: Sequence[Lease]) -> None:
@@ -136,6 +136,13 @@ class Burials:
     ) -> None:
         if seen.lease is not None:
             _end_job(self._state, self._client, seen.lease, error, seconds, status)
+
+
+def _log_stop(lease: Lease | None, error: BaseException) -> None:
+    """Its end is logged when it is stored, which may be later."""
+    if lease is not None:
+        extra = {"job_id": lease.id, "queue": lease.queue, "task": ""}
+        logger.info("Job %s was stopped: %s", lease.id, error, extra=extra)
 
 
 def _end_job(
@@ -159,7 +166,14 @@ def _end_job(
     ended = Ended(
         lease=lease, status=status, fields=end.fields, entry=end.entry, links=links
     )
-    scripts.finish(client, [ended], None)
+    codes, _ = scripts.finish(client, [ended], None)
+    if codes == [scripts.STORED]:
+        name, extra = shown_name(stored), log_extra(stored)
+        if status == "failed":
+            line = joblog.failed(name, stored.id, seconds, repr(error))
+            logger.error("%s", line, extra=extra)
+        else:
+            logger.info("%s", joblog.revoked(name, stored.id, str(error)), extra=extra)
 
 
 def return_unknown(

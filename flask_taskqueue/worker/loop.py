@@ -121,7 +121,7 @@ class Slot:
 
     def _log_received(self, stored: StoredJob) -> None:
         if logger.isEnabledFor(logging.INFO):
-            extra = _log_extra(stored)
+            extra = outcome.log_extra(stored)
             line = joblog.received(extra["task"], stored.id)
             logger.info("%s", line, extra=extra)
 
@@ -132,7 +132,7 @@ class Slot:
             line = outcome.log_line(stored, result, config.redact, config.log_results)
             failed = isinstance(result, Failed) and not result.expected
             error = result.exception if isinstance(result, Failed) and failed else None
-            extra = _log_extra(stored)
+            extra = outcome.log_extra(stored)
             logger.log(level, "%s", line, extra=extra, exc_info=error)
 
     def _hard_limit(self, stored: StoredJob) -> float | None:
@@ -197,6 +197,7 @@ class Slot:
             logger.log(
                 level, "Job %s of queue %s %s %s",
                 note.id, note.queue, note.kind, note.reason,
+                extra={"job_id": note.id, "queue": note.queue, "task": ""},
             )  # fmt: skip
         if following.job is None:
             self.board.idle(self._calls)
@@ -264,9 +265,3 @@ class Slot:
         self.board.connected(int(client.client_id()))
         self._connected = True
         self._say(READY)
-
-
-def _log_extra(stored: StoredJob) -> dict[str, str]:
-    """What every line about a job carries."""
-    name = outcome.shown_name(stored)
-    return {"job_id": stored.id, "queue": stored.queue, "task": name}

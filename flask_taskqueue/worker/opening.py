@@ -130,6 +130,7 @@ class Opener:
             runner=task,
             policy=self._policy(stored, task),
             reporter=reporter,
+            children=stored.children,
         )
 
     def _policy(self, stored: StoredJob, task: Runnable) -> RetryPolicy:

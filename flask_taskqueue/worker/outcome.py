@@ -62,6 +62,9 @@ def _put_back(
         # To the end of its queue, and without an error no attempt is counted.
         code, _ = scripts.retry(client, lease, due="", error=b"")
         return code != scripts.REFUSED
+    fields = dict(outcome.fields)
+    if outcome.children:
+        fields["tq_children"] = json.dumps(outcome.children)
     entry = None
     if outcome.result_type is not None:
         entry = {"type": outcome.result_type, **_entry(lease, outcome)}
@@ -72,7 +75,7 @@ def _put_back(
         error=outcome.error,
         front=outcome.front or _at_front_on_retry(stored),
         queue=outcome.queue,
-        fields=outcome.fields,
+        fields=fields,
         entry=entry,
     )
     return code != scripts.REFUSED
@@ -246,3 +249,8 @@ def shown_name(stored: StoredJob) -> str:
     """A job's name for logs, without arguments; bytes that are no text stay visible."""
     described = stored.fields.get(b"description", b"").partition(b"(")[0]
     return text(stored.fields.get(b"tq_task") or described or b"?")
+
+
+def log_extra(stored: StoredJob) -> dict[str, str]:
+    """What every line about a job carries."""
+    return {"job_id": stored.id, "queue": stored.queue, "task": shown_name(stored)}

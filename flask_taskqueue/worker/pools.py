@@ -178,7 +178,12 @@ class PreforkPool:
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             ours.close()
             self._be_child(parent, mine)
@@ -193,8 +198,9 @@ class PreforkPool:
             _die_with(parent)
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-                # A terminal sends INT to all: only the supervisor decides.
-                signal.signal(number, signal.SIG_IGN)
+                # A terminal sends INT to all: only the supervisor decides. Not
+                # SIG_IGN, which the programs a task starts would inherit.
+                signal.signal(number, lambda *_: None)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._disown()
             random.seed()
@@ -218,10 +224,8 @@ def _work(state: AppState, place: Place, timer: Timer) -> None:
 def _forget_engines(state: AppState) -> None:
     """Flask-SQLAlchemy's connections belong to the parent: drop them unclosed."""
     database = state.app.extensions.get("sqlalchemy")
-    if database is None:
-        return
     with state.app.app_context():
-        for engine in database.engines.values():
+        for engine in getattr(database, "engines", {}).values():
             engine.dispose(close=False)
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -244,4 +245,7 @@ class Supervisor:
         self.lines.guard(self.upkeep.unregister)
         self.lines.close()
         signals.send(signals.worker_shutdown, self.state.app, worker=self.options.name)
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
+            os.close(self._wakeup_end)
         os.close(self._wakeup)

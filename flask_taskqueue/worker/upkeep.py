@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 RENEW_EVERY = 3.0
 """Seconds between renewals while jobs run."""
 
-HEARTBEAT_EVERY = 30.0
+HEARTBEAT_EVERY = 40.0
 """Seconds between renewals of an idle worker's record."""
 
 RECORD_TTL = 90
@@ -174,6 +174,7 @@ class Upkeep:
                 logger.warning(
                     "Job %s of queue %s was lost by its worker: %s",
                     job.id, job.queue, job.what,
+                    extra={"job_id": job.id, "queue": job.queue, "task": ""},
                 )  # fmt: skip
         return swept
 

@@ -168,7 +168,7 @@ def test_a_worker_is_one_worker_of_rqs(
     assert record.pid == worker.pid
     assert record.queue_names() == ["one", "default"]
     assert record.get_state() == "idle"
-    assert 60 < client.ttl(key) <= 90
+    assert 45 < client.ttl(key) <= 90
     held = hold().await_start()
     eventually(lambda: client.hget(key, "state") == b"busy", timeout=5)
     assert client.hget(key, "current_job").decode() == held.result.id

@@ -19,7 +19,11 @@ for i = 1, count() do
     drop_execution(id, execution)
     end_job(id, queue, status, fields, entry)
     for _, link in ipairs(links) do
-      if redis.call('EXISTS', K.job .. link.id) == 0 then write_job(link) end
+      -- One that ended belongs to an earlier life of this job.
+      local row = redis.pcall('HMGET', K.job .. link.id, 'status', 'origin')
+      if not row.err and make_room(link.id, row[1], row[2] or link.queue) then
+        write_job(link)
+      end
     end
     codes[i] = 1
   else

@@ -19,10 +19,13 @@ local succeeded, failed, worked = arg(), arg(), arg()
 local queues, held = list(), list()
 
 local key = K.worker .. worker
-redis.call('HSET', key, 'last_heartbeat', stamp(now), unpack(record))
+local added = redis.call('HSET', key, 'last_heartbeat', stamp(now), unpack(record))
 redis.call('EXPIRE', key, ttl)
-redis.call('SADD', K.workers, key)
-for _, queue in ipairs(queues) do redis.call('SADD', K.workers_of .. queue, key) end
+if added > 0 then
+  -- It is new, or had expired and was taken out of the sets.
+  redis.call('SADD', K.workers, key)
+  for _, queue in ipairs(queues) do redis.call('SADD', K.workers_of .. queue, key) end
+end
 if succeeded ~= '0' then redis.call('HINCRBY', key, 'successful_job_count', succeeded) end
 if failed ~= '0' then redis.call('HINCRBY', key, 'failed_job_count', failed) end
 if worked ~= '0' then redis.call('HINCRBYFLOAT', key, 'total_working_time', worked) end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: args
+-- include: clock args
 -- Put parked jobs of a task that a worker knows back into the queues it serves.
 --
 -- In front, where waiters do not look: one of a worker that does not know the task
@@ -13,7 +13,11 @@ local task, most, served = arg(), count(), {}
 for _, queue in ipairs(list()) do served[queue] = true end
 local set = K.parked .. task
 local moved = 0
-for _, id in ipairs(redis.call('ZRANGE', set, 0, most - 1)) do
+-- From another place each time: many that wait for a queue not served here must not
+-- hide one behind them.
+local hidden = math.max(redis.call('ZCARD', set) - most, 0)
+local first = math.floor(now * 1000) % (hidden + 1)
+for _, id in ipairs(redis.call('ZRANGE', set, first, first + most - 1)) do
   local row = redis.pcall('HMGET', K.job .. id, 'status', 'origin')
   if row.err or row[1] ~= 'deferred' then
     redis.call('ZREM', set, id)
