@@ -456,3 +456,15 @@ def test_a_pause_holds_everything_back_and_costs_little(
         assert {result.state for result in results} == {"PENDING"}
         client.delete(key)
         assert [result.get(timeout=6) for result in results] == [0, 2, 4]
+
+
+def test_a_program_that_a_task_starts_can_be_ended(jobs: AppFolder, tasks: t.Any):
+    jobs.worker("-c", "1")
+    assert tasks.run_a_program.delay().get(timeout=15) == -signal.SIGTERM
+
+
+def test_children_of_every_attempt_are_kept(jobs: AppFolder, tasks: t.Any):
+    jobs.worker("-c", "1")
+    result = tasks.enqueue_and_retry.delay()
+    result.get(timeout=10)
+    assert [child.get(timeout=10) for child in result.children] == [1, 2]

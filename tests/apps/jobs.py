@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -99,3 +100,19 @@ if os.environ.get("KNOWS_LATER"):
     def later() -> str:
         """Known to the workers of a later release only."""
         return "known by now"
+
+
+@tq.task
+def run_a_program() -> int:
+    """Start a program and end it the usual way; its exit status."""
+    program = subprocess.Popen(["sleep", "60"])
+    program.terminate()
+    return program.wait(10)
+
+
+@tq.task(bind=True)
+def enqueue_and_retry(self: Task[[], None]) -> None:
+    """Enqueue a job in each of two attempts."""
+    add.delay(self.request.retries, 1)
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
