@@ -9,7 +9,8 @@ import typing as t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from . import parsing, routing
+from . import parsing, patterns, routing
+from .broker.url import parse as parse_url
 from .errors import ConfigError
 
 PREFIX = "TASKQUEUE_"
@@ -71,7 +72,7 @@ class Config:
     )
     default_queue: str = _key(
         "default",
-        parsing.Reader("a queue name", routing.check_queue_name),
+        parsing.Reader("a queue name", patterns.check_queue_name),
         "Queue of a call that nothing else decides.",
         shown='"default"',
     )
@@ -102,7 +103,7 @@ class Config:
     )
     importable: tuple[str, ...] = _key(
         (),
-        parsing.texts("a list of patterns", routing.check_pattern),
+        parsing.texts("a list of patterns", patterns.check_pattern),
         "Patterns of plain functions a worker may import for jobs of plain `rq`"
         ' producers, such as `"myapp.jobs.*"`. Begin each with a package of yours:'
         ' `"#"` would admit `os.system`.',
@@ -267,6 +268,7 @@ def load_config(values: Mapping[str, t.Any], keywords: Mapping[str, t.Any]) -> C
         writes = found.get("serializer", "json")
         found["accept_content"] = tuple(dict.fromkeys((writes, "json")))
     config = Config(**found)
+    _check_url(config.url, labels["url"])
     _check_together(config, labels)
     return config
 
@@ -316,6 +318,12 @@ def _warn_of_unknown(values: Mapping[str, t.Any]) -> None:
                 key,
                 nearest,
             )
+
+
+def _check_url(url: str | None, label: str) -> None:
+    # Which directory "embedded://" alone means, the app's state says at first use.
+    if url not in (None, "embedded://"):
+        parse_url(url, label)
 
 
 def _check_together(config: Config, labels: Mapping[str, str]) -> None:

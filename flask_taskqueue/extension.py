@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
 import typing as t
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from importlib.util import find_spec
 
 from flask import Flask, Response, current_app
 from werkzeug.utils import import_string
@@ -16,9 +13,9 @@ from werkzeug.utils import import_string
 from .appstate import AppState
 from .arguments import checked_arguments
 from .config import load_config
-from .errors import TaskNotRegistered
-from .options import CallOptions, DecoratorOptions, TaskOptions
-from .producer import prepare, send
+from .discovery import import_related, packages_of
+from .named import NamedTask
+from .options import CallOptions, DecoratorOptions
 from .registry import (
     AnyTask,
     BindingDecorator,
@@ -31,8 +28,6 @@ from .result import AsyncResult
 from .result import AsyncResult as Handle
 from .signature import Signature
 from .task import Task
-
-logger = logging.getLogger(__name__)
 
 P = t.ParamSpec("P")
 R = t.TypeVar("R")
@@ -102,8 +97,6 @@ class TaskQueue:
                 f"this TaskQueue does not serve the app {app.name!r}: call its"
                 " init_app(app) when the app is made"
             ) from None
-
-    # --- tasks ---
 
     @property
     def tasks(self) -> Mapping[str, AnyTask]:
@@ -185,10 +178,8 @@ class TaskQueue:
         for name in self._states[app].config.imports:
             import_string(name)
         for packages, related_name in self._discoveries:
-            for package in packages or _packages_of(app):
-                _import_related(package, related_name)
-
-    # --- calls by name ---
+            for package in packages_of(app) if packages is None else packages:
+                import_related(package, related_name)
 
     def send_task(
         self,
@@ -227,81 +218,8 @@ class TaskQueue:
         """The handle of a job."""
         return AsyncResult(id, self.state)
 
-    # --- answers ---
-
     def accepted(self, result: Handle[t.Any]) -> Response:
         """A view's answer to a call that takes longer: 202, and where to ask."""
         from .web import status
 
         return status.accepted(self.state, result)
-
-
-class NamedTask:
-    """A task known by its name alone."""
-
-    def __init__(self, name: str, queue: TaskQueue) -> None:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"expected the name of a task, got {name!r}")
-        self.name = name
-        self.options = TaskOptions()
-        self._queue = queue
-
-    def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
-        """Its signature is not known here."""
-
-    def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
-        """:raises TaskNotRegistered: Always: its code is not here."""
-        raise TaskNotRegistered(f"no task {self.name!r} is registered here")
-
-    def apply_async(
-        self,
-        args: Sequence[t.Any] | None = None,
-        kwargs: Mapping[str, t.Any] | None = None,
-        **options: t.Any,
-    ) -> AsyncResult[t.Any]:
-        """Enqueue a call."""
-        state = self._queue.state
-        args, kwargs = checked_arguments(args, kwargs)
-        new = prepare(state, self, args, kwargs, options)
-        if state.eager:
-            from . import eager
-
-            error = eager.run(state, new)
-            if error is not None and state.eager_propagates:
-                raise error
-            return AsyncResult(new.id, state)
-        return AsyncResult(new.id, state, created=send(state, new))
-
-    def apply(
-        self,
-        args: Sequence[t.Any] | None = None,
-        kwargs: Mapping[str, t.Any] | None = None,
-        **options: t.Any,
-    ) -> t.Any:
-        """:raises TaskNotRegistered: Always: its code is not here."""
-        return self.invoke(args or (), kwargs or {})
-
-
-def _packages_of(app: Flask) -> list[str]:
-    names = [app.import_name, *(b.import_name for b in app.blueprints.values())]
-    packages = []
-    for name in names:
-        spec = find_spec(name) if name != "__main__" else None
-        # A module's package is where its neighbours are; a package is its own.
-        parent = (
-            name
-            if spec and spec.submodule_search_locations
-            else name.rpartition(".")[0]
-        )
-        packages.append(parent)
-    return list(dict.fromkeys(packages))
-
-
-def _import_related(package: str, related_name: str) -> None:
-    name = f"{package}.{related_name}" if package else related_name
-    try:
-        found = find_spec(name)
-    except ModuleNotFoundError:
-        found = None
-    if found is not None:
-        importlib.import_module(name)

@@ -56,6 +56,46 @@ class JobFilter(logging.Filter):
         return True
 
 
+def name_jobs_in_records() -> None:
+    """Give every record of this process ``task_name`` and ``task_id``.
+
+    For a worker: whatever logger a task uses, also a library's, a formatter may say
+    ``%(task_id)s``. Values as :func:`get_task_logger` has them; what ``extra=`` or
+    the app's own factory of records gives is kept. Does nothing the second time.
+    """
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, _JobRecords):
+        logging.setLogRecordFactory(_JobRecords(make))
+
+
+class _JobRecords:
+    """A factory of records that know the job they come from.
+
+    :param make: The factory before it.
+    """
+
+    def __init__(self, make: t.Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+
+    def __call__(self, *args: t.Any, **kwargs: t.Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
+        task, job_id = running.get() or ("", "-")
+        given = record.__dict__
+        record.__dict__ = _Fields({"task_name": task, "task_id": job_id, **given})
+        return record
+
+
+class _Fields(dict[str, t.Any]):
+    """A record's attributes, of which the two about the job may be given anew.
+
+    logging refuses ``extra=`` with a name the record has (``Logger.makeRecord``),
+    and an app may well have task ids of its own.
+    """
+
+    def __contains__(self, name: object) -> bool:
+        return name not in ("task_name", "task_id") and super().__contains__(name)
+
+
 class _Prefixed:
     """A message that is not text (logging takes any object), with a prefix.
 

@@ -49,6 +49,7 @@ NAMES = {
     "parked_names": "tq:parked",  # set of task names with parked jobs
     # hash: ended jobs with dependents left to look at -> where to go on
     "followups": "tq:followups",
+    "aftermath": "tq:aftermath",  # sorted set of killed jobs with a callback left
     "swept": "tq:swept",  # string: time of the last sweep; no TTL, one key
     "pruned": "tq:pruned",  # string: somebody pruned within the last minute; TTL 60 s
     "scratch": "tq:scratch",  # stream, deleted in the script that makes it

@@ -202,7 +202,7 @@ def named_values(expected: str) -> Reader:
 
 
 def url(value: t.Any) -> str:
-    """A text that begins with a scheme. Whoever connects knows the schemes.
+    """A text that begins with a scheme. Which there are, :mod:`.broker.url` knows.
 
     :raises ValueError: It is not.
     """

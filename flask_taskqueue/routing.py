@@ -2,112 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
-import functools
-import re
 import typing as t
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-_QUEUE_NAME = re.compile(r"[^\s,:\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}")
-_MAX_KEY = 255  # AMQP's limit of a routing key
+from .patterns import check_name_pattern, check_pattern, check_routing_key, is_pattern
+from .patterns import check_queue_name as check_queue_name
+from .patterns import matches as matches
 
-
-def check_queue_name(value: object) -> str:
-    """The value, if it can name a queue.
-
-    A comma separates names in text, and RQ derives keys such as
-    ``rq:queue:<name>:intermediate``, so neither ``,`` nor ``:`` may occur.
-
-    :raises ValueError: It is not a text of 1 to 200 such characters.
-    """
-    if isinstance(value, str) and _QUEUE_NAME.fullmatch(value):
-        return value
-    raise ValueError(
-        "expected a queue name of 1 to 200 characters without whitespace, control"
-        f" characters, ',' and ':', got {value!r}"
-    )
-
-
-def check_routing_key(value: object) -> str:
-    """The value, if it can be a routing key.
-
-    :raises ValueError: It is not a text of 1 to 255 characters.
-    """
-    if isinstance(value, str) and 0 < len(value) <= _MAX_KEY:
-        return value
-    raise ValueError(
-        f"expected a routing key of 1 to {_MAX_KEY} characters, got {value!r}"
-    )
-
-
-def check_pattern(value: object) -> str:
-    """The value, if :func:`matches` can ever do with it what its writer meant.
-
-    ``send_*`` is refused: in a topic ``*`` stands for a whole word, so it would
-    match nothing, silently.
-
-    :raises ValueError: It is not a text, or ``*`` or ``#`` is part of a word.
-    """
-    pattern = check_routing_key(value)
-    if not _is_glob(pattern):
-        for word in pattern.split("."):
-            if len(word) > 1 and ("*" in word or "#" in word):
-                raise ValueError(
-                    "expected '*' and '#' to be whole words between dots (a glob"
-                    f" needs '?' or '[', as in 'mail.send_[a-z]*'), got {value!r}"
-                )
-    return pattern
-
-
-def matches(pattern: str, key: str) -> bool:
-    """Whether a routing key, or a task name, fits a pattern.
-
-    Topics are compared word by word, words being separated by dots: ``*`` is
-    exactly one word, ``#`` any number, none included. A pattern with ``?`` or
-    ``[`` is a glob over the whole text, where ``*`` crosses dots. Case counts.
-    The empty key has no words.
-    """
-    return _compiled(pattern)(key)
-
-
-def _is_glob(pattern: str) -> bool:
-    return "?" in pattern or "[" in pattern
-
-
-def _is_pattern(pattern: str) -> bool:
-    return _is_glob(pattern) or "*" in pattern or "#" in pattern
-
-
-@functools.lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> Callable[[str], bool]:
-    # Why patterns and not answers are cached: keys such as "user.<id>" have no end.
-    if _is_glob(pattern):
-        return lambda key: fnmatch.fnmatchcase(key, pattern)
-    if _is_pattern(pattern):
-        return functools.partial(_topic, tuple(pattern.split(".")))
-    return lambda key: key == pattern
-
-
-def _topic(words: tuple[str, ...], key: str) -> bool:
-    # Why not a regular expression: several "#" in one would backtrack without
-    # end. Only the last "#" ever needs to give way: at most words x parts steps.
-    parts = key.split(".") if key else []
-    at = part = resume = 0
-    after_hash = -1
-    while part < len(parts):
-        if at < len(words) and words[at] == "#":
-            after_hash, resume = at + 1, part
-            at += 1
-        elif at < len(words) and words[at] in ("*", parts[part]):
-            at += 1
-            part += 1
-        elif after_hash >= 0:
-            resume += 1
-            at, part = after_hash, resume
-        else:
-            return False
-    return all(word == "#" for word in words[at:])
+_EXCHANGE_TYPES = (None, "direct", "topic")
 
 
 def _only(entry: Mapping[t.Any, t.Any], known: tuple[str, ...]) -> None:
@@ -168,7 +71,11 @@ class Route:
     def parse(cls, value: object) -> Route:
         """The route of a queue name, or of ``{"queue": …, "routing_key": …}``.
 
-        :raises ValueError: It is neither, or a dict that says nothing.
+        Celery's ``exchange`` and ``exchange_type`` may stand beside them and change
+        nothing: there is no exchange, and keys are matched as a topic exchange does.
+
+        :raises ValueError: It is neither, a dict that says nothing, or its exchange
+            is of a type that is not direct or topic.
         """
         if isinstance(value, str):
             return cls(check_queue_name(value), None)
@@ -177,7 +84,12 @@ class Route:
                 "expected a route to be a queue name or a dict with 'queue' or"
                 f" 'routing_key', got {value!r}"
             )
-        _only(value, ("queue", "routing_key"))
+        _only(value, ("queue", "routing_key", "exchange", "exchange_type"))
+        kind = value.get("exchange_type")
+        if kind not in _EXCHANGE_TYPES:
+            raise ValueError(
+                f"expected 'exchange_type' to be 'direct' or 'topic', got {kind!r}"
+            )
         queue, key = value.get("queue"), value.get("routing_key")
         if queue is None and key is None:
             raise ValueError(
@@ -218,7 +130,7 @@ def _lookup(entry: object) -> RouteLookup:
     if callable(entry):
         return _by_function(entry)
     if isinstance(entry, list | tuple) and len(entry) == 2:
-        return _by_name({check_pattern(entry[0]): entry[1]})
+        return _by_name({check_name_pattern(entry[0]): entry[1]})
     raise ValueError(
         "expected an entry of the routes to be a pair of pattern and queue, a dict"
         f" or a function, got {entry!r}"
@@ -226,8 +138,8 @@ def _lookup(entry: object) -> RouteLookup:
 
 
 def _by_name(routes: Mapping[t.Any, t.Any]) -> RouteLookup:
-    parsed = {check_pattern(key): Route.parse(value) for key, value in routes.items()}
-    patterns = [(p, route) for p, route in parsed.items() if _is_pattern(p)]
+    parsed = {check_name_pattern(k): Route.parse(v) for k, v in routes.items()}
+    patterns = [(p, route) for p, route in parsed.items() if is_pattern(p)]
 
     def lookup(name: str, *_: object) -> Route | None:
         exact = parsed.get(name)

@@ -17,6 +17,7 @@ from .broker.wire import NewJob
 from .errors import MaxRetriesExceededError, PayloadTooLarge, Retry
 from .option_values import Seconds
 from .options import CallOptions, ChangeOptions, DecoratorOptions, TaskOptions
+from .patterns import check_task_name
 from .request import TaskRequest, current
 from .result import AsyncResult
 from .retry import RetryPolicy
@@ -67,7 +68,9 @@ class Task(t.Generic[P, R]):
         module = module_of(target)
         self.origin = (module, target.__qualname__)
         """Module and qualified name: the same again is the same task."""
-        self.name = name or self.name or f"{module}.{target.__name__}"
+        own_name = self.name or f"{module}.{target.__name__}"
+        self.name = check_task_name(own_name if name is None else name)
+        _refuse_unknown(options)
         given = {**_class_options(type(self)), **options}
         self.options = TaskOptions.of_task(**t.cast(t.Any, given))
         self._shape = Shape(self.name, function or self.run, bind and bool(function))
@@ -361,6 +364,16 @@ class Task(t.Generic[P, R]):
         """
         meta = {"current": current, "total": total, "message": message}
         self.update_state(state="PROGRESS", meta=meta)
+
+
+def _refuse_unknown(options: Mapping[str, t.Any]) -> None:
+    for option in options:
+        if option not in OPTION_NAMES:
+            known = sorted(OPTION_NAMES | {"name", "bind", "base"})
+            raise TypeError(
+                f"expected a known task option, got {option!r}; known are"
+                f" {', '.join(known)}"
+            )
 
 
 def _class_options(kind: type) -> dict[str, t.Any]:

@@ -81,6 +81,7 @@ def test_none_in_app_config_wins_over_keyword():
         pytest.param("url", "unix:///run/redis.sock", "unix:///run/redis.sock", id="u"),
         pytest.param("url", "redis+sentinel://h:1/m", "redis+sentinel://h:1/m", id="s"),
         pytest.param("url", "embedded://", "embedded://", id="embedded"),
+        pytest.param("url", "embedded:///srv/q", "embedded:///srv/q", id="directory"),
         pytest.param("url", "none", None, id="url-none-text"),
         pytest.param("max_retries", None, None, id="retries-for-ever"),
         pytest.param("max_retries", "null", None, id="retries-for-ever-text"),
@@ -134,6 +135,12 @@ def test_value_is_read(name, value, expected):
         pytest.param("url", "", id="url-empty"),
         pytest.param("url", "localhost:6379", id="url-no-scheme"),
         pytest.param("url", 6379, id="url-int"),
+        pytest.param("url", "amqp://localhost", id="url-amqp"),
+        pytest.param("url", "redis://localhost:port", id="url-port"),
+        pytest.param("url", "redis://localhost/name", id="url-database"),
+        pytest.param("url", "redis+sentinel://h:1", id="url-no-service"),
+        pytest.param("url", "unix://", id="url-no-path"),
+        pytest.param("url", "embedded://data", id="url-relative"),
         pytest.param("default_queue", "a:b", id="queue-colon"),
         pytest.param("default_queue", None, id="queue-none"),
         pytest.param("queues", [], id="queues-empty"),
@@ -216,6 +223,20 @@ def test_message_says_what_was_expected_and_no_more():
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        pytest.param("amqp://guest@localhost//", "Redis or Valkey only", id="amqp"),
+        pytest.param("sqs://", "Redis or Valkey only", id="sqs"),
+        pytest.param("embedded://data", "an absolute directory", id="relative"),
+        pytest.param("redis://h/x", r"redis://\S*host\[:port\]\[/db\]", id="form"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_told_what_leads_somewhere(url, words):
+    with pytest.raises(ConfigError, match=words):
+        load(url=url)
+
+
 def test_no_key_takes_just_anything():
     taken = []
     for name in NAMES:
@@ -235,6 +256,9 @@ def test_no_key_takes_just_anything():
         pytest.param("url", "Redis://user:pa@ss/s3cret@host/0", id="not-encoded"),
         pytest.param("url", "Redis://:s3cret@host", id="no-user"),
         pytest.param("url", "Redis://host/0?password=s3cret&db=1", id="query"),
+        pytest.param("url", "amqp://user:s3cret@host/0", id="amqp"),
+        pytest.param("url", "redis://user:s3cret@host/name", id="database"),
+        pytest.param("url", "redis://user:pa/s3cret@host", id="slash"),
         pytest.param("url", ["redis://user:s3cret@host"], id="list"),
         pytest.param("url", b"redis://user:s3cret@host", id="bytes"),
         pytest.param("max_retries", "redis://user:s3cret@host", id="wrong-key"),

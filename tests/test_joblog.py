@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import logging
+import pickle
 
 import pytest
 from flask import Flask
@@ -111,6 +113,90 @@ def test_asking_twice_adds_one_prefix(kept):
     assert get_task_logger(logger.name) is logger
     in_job(logger.info, "x")
     assert handler.messages == ["pkg.add[id-1]: x"]
+
+
+@pytest.fixture
+def named_records():
+    """What a worker installs, taken out again after the test."""
+    before = logging.getLogRecordFactory()
+    joblog.name_jobs_in_records()
+    yield
+    logging.setLogRecordFactory(before)
+
+
+@pytest.fixture
+def elsewhere(request):
+    """A logger that nobody asked of get_task_logger, and its records."""
+    logger = logging.getLogger(f"tests.elsewhere.{request.node.name}")
+    logger.setLevel(logging.INFO)
+    handler = Kept()
+    handler.setFormatter(logging.Formatter("%(task_name)s[%(task_id)s] %(message)s"))
+    logger.addHandler(handler)
+    yield logger, handler
+    logger.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("named_records")
+def test_in_a_worker_records_of_every_logger_know_their_job(elsewhere):
+    logger, handler = elsewhere
+    logger.info("outside")
+    in_job(logger.info, "inside %s", 1)
+    in_job(lambda: logger.info("again", extra={"job": 2}))
+    assert handler.messages == [
+        "[-] outside",
+        "pkg.add[id-1] inside 1",
+        "pkg.add[id-1] again",
+    ]
+    assert handler.records[-1].job == 2
+
+
+@pytest.mark.usefixtures("named_records")
+def test_in_a_worker_the_apps_own_extra_of_these_names_is_no_error(elsewhere):
+    logger, handler = elsewhere
+    in_job(lambda: logger.info("x", extra={"task_id": 7, "task_name": "sweep"}))
+    assert handler.messages == ["sweep[7] x"]
+    with pytest.raises(KeyError, match="lineno"):  # as logging does without us
+        logger.info("x", extra={"lineno": 7})
+
+
+@pytest.mark.usefixtures("named_records")
+def test_a_record_of_a_worker_can_be_copied_and_sent(elsewhere):
+    logger, handler = elsewhere
+    in_job(logger.info, "x")
+    (record,) = handler.records
+    for copied in (copy.copy(record), pickle.loads(pickle.dumps(record))):
+        assert handler.format(copied) == "pkg.add[id-1] x"
+
+
+@pytest.mark.usefixtures("named_records")
+def test_in_a_worker_a_task_loggers_message_has_one_prefix(kept):
+    logger, handler = kept
+    in_job(logger.info, "x")
+    assert handler.messages == ["pkg.add[id-1]: x"]
+
+
+def test_an_apps_own_factory_of_records_is_kept(elsewhere, request):
+    logger, handler = elsewhere
+    before = logging.getLogRecordFactory()
+
+    def with_tenant(*args, **kwargs):
+        record = before(*args, **kwargs)
+        record.tenant, record.task_id = "acme", "own"
+        return record
+
+    logging.setLogRecordFactory(with_tenant)
+    request.addfinalizer(lambda: logging.setLogRecordFactory(before))
+    joblog.name_jobs_in_records()
+    in_job(logger.info, "x")
+    assert handler.records[0].tenant == "acme"
+    assert handler.messages == ["pkg.add[own] x"]
+
+
+@pytest.mark.usefixtures("named_records")
+def test_the_factory_is_installed_once():
+    installed = logging.getLogRecordFactory()
+    joblog.name_jobs_in_records()
+    assert logging.getLogRecordFactory() is installed
 
 
 def test_other_loggers_and_flasks_stay_as_they_are():

@@ -20,17 +20,18 @@ ROOT = Path(flask_taskqueue.__file__).parent
 # the names of the commands, from cli; the commands know the extension.
 LAYERS = [
     "errors states keys signals _rq worker beat broker",
-    "config parsing content serializer signing stored_error retry routing joblog"
+    "config parsing content serializer signing stored_error retry patterns discovery"
+    " routing joblog"
     " beat.schedules broker.url broker.trouble broker.held broker.connection"
     " broker.embedded broker.guardian",
     "option_values arguments",
     "options signature request context appstate broker.wire broker.scripts",
     "job",
     "links worker.limits worker.plain worker.endings",
-    "producer worker.opening worker.execution worker.outcome beat.service",
+    "producer worker.opening worker.execution worker.outcome worker.aftermath beat.service",
     "worker.board worker.loop control inspector metrics worker.waiting worker.lines",
     "result eager worker.pools",
-    "task registry worker.upkeep worker.burial worker.staff worker.supervisor",
+    "task named registry worker.upkeep worker.burial worker.staff worker.supervisor",
     "web web.status web.events web.dashboard cli",
     "extension",
     "cli.worker cli.beat cli.tasks testing",

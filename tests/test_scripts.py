@@ -879,6 +879,17 @@ def test_sweep_says_what_else_there_is(client: Client):
     assert 4 < (swept.next_due or 0) <= 5.001
 
 
+def test_sweep_says_when_the_next_lease_ends(client: Client):
+    assert sweep(client).next_lapse is None
+    one, two = running(client), running(client, "b", "z")
+    client.zadd("rq:wip:q", {"foreign:0123": time.time() + 3})
+    expire(client, one, ago=-3)
+    expire(client, two, ago=-5)
+    assert 2.5 < sweep(client).next_lapse <= 3.001
+    end(client, one)
+    assert 4.5 < sweep(client).next_lapse <= 5.001
+
+
 def test_sweep_bears_keys_of_another_type(client: Client):
     put(client)
     client.set("rq:wip:bad", "x")

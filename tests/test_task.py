@@ -16,6 +16,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_taskqueue import AsyncResult, Task, TaskQueue, current_task, shared_task
 from flask_taskqueue.arguments import module_of
+from flask_taskqueue.errors import TaskNotRegistered
 from flask_taskqueue.registry import shared
 
 from .processes import AppFolder
@@ -63,6 +64,47 @@ def test_the_name_is_module_and_function(tq: TaskQueue):
 
 def test_a_name_can_be_given(tq: TaskQueue):
     assert tq.task(name="mail")(function("a", "b")).name == "mail"
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        pytest.param(5, TypeError, id="number"),
+        pytest.param(b"mail", TypeError, id="bytes"),
+        pytest.param("", ValueError, id="empty"),
+        pytest.param("n" * 256, ValueError, id="256-characters"),
+        pytest.param(" mail", ValueError, id="space-before"),
+        pytest.param("mail\n", ValueError, id="newline-after"),
+    ],
+)
+def test_what_cannot_be_a_name_is_refused(
+    tq: TaskQueue, name: t.Any, error: type[Exception]
+):
+    class Named(Task[[], None]):
+        pass
+
+    Named.name = name
+    with pytest.raises(error, match="expected the name of a task to be .*, got"):
+        tq.task(name=name)(function("a", "b"))
+    if name != "":  # nothing said
+        with pytest.raises(error, match="expected the name of a task to be .*, got"):
+            Named(function("a", "b"))
+    with pytest.raises(error, match="expected the name of a task to be .*, got"):
+        tq.signature(name)
+    assert dict(tq.tasks) == dict(shared)
+
+
+def test_a_name_may_have_255_characters_and_spaces_inside(tq: TaskQueue):
+    name = f"{'n' * 127} {'m' * 127}"
+    assert tq.task(name=name)(function("a", "b")).name == name
+
+
+def test_a_call_here_of_a_task_that_is_elsewhere_says_so(tq: TaskQueue):
+    far = tq.signature("far.away", (1,))
+    with pytest.raises(TaskNotRegistered, match="no task 'far.away' is registered"):
+        far(2, k=3)
+    with pytest.raises(TaskNotRegistered, match="no task 'far.away' is registered"):
+        far.apply((2,), {"k": 3})
 
 
 MAIN = """
@@ -176,8 +218,11 @@ def test_bind_needs_a_first_parameter(tq: TaskQueue):
 
 
 def test_an_unknown_option_is_an_error_that_lists_the_known_ones(tq: TaskQueue):
-    with pytest.raises(TypeError, match="'retires'; known are autoretry_for, .*queue"):
+    with pytest.raises(TypeError, match="'retires'; known are autoretry_for, ") as told:
         tq.task(retires=3)(function("a", "b"))  # type: ignore[call-overload]
+    known = str(told.value).partition("known are ")[2].split(", ")
+    assert {"name", "bind", "base", "queue"} <= set(known)
+    assert "owner" not in known
 
 
 # --- class-based --------------------------------------------------------------

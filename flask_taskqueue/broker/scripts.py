@@ -239,9 +239,10 @@ def sweep(
     :param empty: Queues seen without leases less than ``gap`` ago.
     """
     reply = call(client, "sweep", [gap, lease, most, *counted(list(empty))])
-    recovered, due, ready, parked, paused, suspended = reply
+    recovered, lapse, due, ready, parked, paused, suspended = reply
     return Swept(
         _recovered(recovered),
+        _due(lapse),
         _due(due),
         tuple(map(text, ready)),
         tuple(map(text, parked)),

@@ -44,17 +44,18 @@ def mask(url: str) -> str:
     return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", url)
 
 
-def parse(url: str) -> Address:
-    """Read ``TASKQUEUE_URL``.
+def parse(url: str, key: str = "TASKQUEUE_URL") -> Address:
+    """Read a URL. Looks at nothing but its text.
 
+    :param key: Where it comes from, for the message.
     :raises ConfigError: It is not of a known form. The message masks passwords.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         raise ConfigError(
-            "expected 'TASKQUEUE_URL' to be the URL of a Redis or Valkey server"
-            f" ({', '.join(f'{name}://' for name in SCHEMES)}), got {mask(url)!r}:"
-            " no other broker is supported"
+            f"expected {key!r} to be a URL that begins with one of"
+            f" {', '.join(f'{name}://' for name in SCHEMES)}, got {mask(url)!r}:"
+            " Flask-TaskQueue works with Redis or Valkey only"
         )
     try:
         if scheme == "embedded":
@@ -65,15 +66,17 @@ def parse(url: str) -> Address:
     except ValueError as error:
         # Some of urllib's texts quote what can be a part of the password.
         cause = None if "@" in url else error
-        raise ConfigError(
-            f"expected 'TASKQUEUE_URL' to be {_form(scheme)}, got {mask(url)!r}"
-        ) from cause
+    # Why outside the handler: such a text would stay with it as its context.
+    raise ConfigError(
+        f"expected {key!r} to be {_form(scheme)}, got {mask(url)!r}"
+    ) from cause
 
 
 def _form(scheme: str) -> str:
     """What a URL of this scheme looks like."""
+    if scheme == "embedded":
+        return "embedded:// alone, or embedded:/// and an absolute directory"
     forms = {
-        "embedded": "embedded:///absolute/directory",
         "redis+sentinel": (
             "redis+sentinel://[user:password@]host:port,host:port/service[/db]"
         ),

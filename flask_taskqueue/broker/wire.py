@@ -119,7 +119,8 @@ class Claimed:
 class Note:
     """Something a claim met on its way.
 
-    :param kind: ``expired``, ``revoked`` or ``quarantined``.
+    :param kind: ``expired``, ``revoked``, ``quarantined``, or ``aftermath``: a killed
+        job's callback is this slot's to run.
     """
 
     kind: str
@@ -173,6 +174,8 @@ class Renewed:
 class Swept:
     """What a sweep found.
 
+    :param next_lapse: Seconds until a lease ends unless it is renewed; ``None`` where
+        there is none.
     :param next_due: Seconds until the next job is due; ``None`` when none is.
     :param ready: Queues with ids that a dead waiter left.
     :param parked: Names of tasks that have parked jobs.
@@ -181,6 +184,7 @@ class Swept:
     """
 
     recovered: tuple[Recovered, ...] = ()
+    next_lapse: float | None = None
     next_due: float | None = None
     ready: tuple[str, ...] = ()
     parked: tuple[str, ...] = ()

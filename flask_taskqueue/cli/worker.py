@@ -18,11 +18,12 @@ import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
-from .. import routing
+from .. import joblog, patterns
 from ..appstate import AppState
 from ..broker import embedded
 from ..errors import ConfigError
 from ..extension import TaskQueue
+from ..options import UNSET
 from ..worker.pools import PreforkPool, SoloPool
 from ..worker.supervisor import GAVE_BACK, Supervisor, WorkerOptions
 
@@ -49,7 +50,7 @@ def _queues(
         return None
     names = tuple(dict.fromkeys(n.strip() for n in value.split(",") if n.strip()))
     try:
-        return tuple(routing.check_queue_name(name) for name in names or ("",))
+        return tuple(patterns.check_queue_name(name) for name in names or ("",))
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -151,6 +152,7 @@ def run(
         shutdown_timeout=shutdown_timeout,
     )
     try:
+        _ = state.signer  # a missing SECRET_KEY is told now, not at the first job
         click.echo(banner(state, options, pool, extension))
         supervisor = Supervisor(state, options)
         supervisor.install_signals()
@@ -166,9 +168,16 @@ def _refuse_for_solo(state: AppState, concurrency: int | None) -> None:
     """What the solo pool cannot do is wrong usage, not a surprise later."""
     if concurrency not in (None, 1):
         raise click.UsageError(f"-P solo runs one job at a time, got -c {concurrency}")
+    limits = [
+        f"the time_limit of {name}"
+        for name, task in sorted(state.tasks.items())
+        if task.options.time_limit not in (UNSET, None)
+    ]
     if state.config.time_limit is not None:
+        limits.insert(0, "TASKQUEUE_TIME_LIMIT")
+    if limits:
         raise click.UsageError(
-            "-P solo cannot stop a running job, so it cannot keep TASKQUEUE_TIME_LIMIT"
+            "-P solo cannot stop a running job, so it cannot keep " + ", ".join(limits)
         )
 
 
@@ -209,13 +218,36 @@ def worker_name(given: str | None) -> str:
 
 
 def set_up_logging(level: str) -> None:
-    """Give the root logger a handler if the app gave it none; set our level."""
+    """Let records name their job, and set our level.
+
+    If the app gave the root logger no handler, it gets one, for all that no handler
+    of the app shows on the terminal already.
+    """
+    joblog.name_jobs_in_records()
     number = getattr(logging, level.upper())
-    if not logging.getLogger().handlers:
+    root = logging.getLogger()
+    if not root.handlers:
         logging.basicConfig(
             level=number, format="%(asctime)s %(levelname)s %(process)d %(message)s"
         )
+        root.handlers[0].addFilter(_not_shown_yet)
     logging.getLogger("flask_taskqueue").setLevel(number)
+
+
+def _not_shown_yet(record: logging.LogRecord) -> bool:
+    """Whether no handler on the record's way to the root writes to the terminal.
+
+    Flask gives ``app.logger`` such a handler as long as the root has none: ours
+    would show each line again.
+    """
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        for handler in logger.handlers:
+            stream = getattr(handler, "stream", None)
+            if stream in (sys.stdout, sys.stderr) and record.levelno >= handler.level:
+                return False
+        logger = logger.parent
+    return True
 
 
 def banner(

@@ -20,7 +20,7 @@ from ..broker.trouble import is_unavailable
 from ..broker.wire import Claim, Claimed, Next
 from ..errors import TaskQueueError
 from ..job import StoredJob
-from . import outcome
+from . import aftermath, outcome
 from .board import Board
 from .endings import Failed, Outcome
 from .execution import Executor
@@ -192,16 +192,26 @@ class Slot:
         return self._answered(following)
 
     def _answered(self, following: Next) -> Next:
+        if following.job is None:
+            self.board.idle(self._calls)
         for note in following.notes:
+            if note.kind == "aftermath":
+                self._clear_up(note.id)
+                continue
             level = logging.ERROR if note.kind == "quarantined" else logging.INFO
             logger.log(
                 level, "Job %s of queue %s %s %s",
                 note.id, note.queue, note.kind, note.reason,
                 extra={"job_id": note.id, "queue": note.queue, "task": ""},
             )  # fmt: skip
-        if following.job is None:
-            self.board.idle(self._calls)
         return following
+
+    def _clear_up(self, job_id: str) -> None:
+        executor, client = self.executor, self.client
+        self._until_answered(
+            lambda _: aftermath.run(executor, client, job_id), needed=False
+        )
+        self._until_answered(lambda _: aftermath.done(client, job_id), needed=False)
 
     # --- waiting ---
 

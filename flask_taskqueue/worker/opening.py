@@ -74,11 +74,12 @@ class Opener:
         )
         plain = None
         if task is None:
-            task = self.state.tasks.get(function) if instance is None else None
+            dotted = _dotted_name(function, instance)
+            task = self.state.tasks.get(dotted) if instance is None else None
             if task is None:
-                task = self._plain_function(function, instance)
+                task = self._plain_function(dotted, instance)
             if task is None:
-                return Parked(task=_checked_name(function))
+                return Parked(task=_checked_name(dotted))
             plain = PlainJob(
                 stored, self.client, config.importable, data=data, content=content
             )
@@ -91,15 +92,12 @@ class Opener:
         )  # fmt: skip
 
     def _plain_function(self, name: str, instance: object) -> Runnable | None:
-        patterns = self.state.config.importable
-        if instance is None:
-            function = resolve(name, patterns)
-        else:
-            # RQ pickles the object and names its method alone.
-            kind = type(instance)
-            dotted = f"{kind.__module__}.{kind.__qualname__}.{name}"
-            function = resolve(dotted, patterns) and getattr(instance, name)
-        return PlainFunction(name, function) if function else None
+        function = resolve(name, self.state.config.importable)
+        if function is None:
+            return None
+        if instance is not None:
+            function = getattr(instance, name.rpartition(".")[2])
+        return PlainFunction(name, function)
 
     def _request(
         self,
@@ -164,6 +162,14 @@ class Opener:
         except TypeError:
             return args
         return full
+
+
+def _dotted_name(name: str, instance: object) -> str:
+    """RQ pickles an object and names its method alone."""
+    if instance is None:
+        return name
+    kind = type(instance)
+    return f"{kind.__module__}.{kind.__qualname__}.{name}"
 
 
 def _checked_name(name: str) -> str:

@@ -35,8 +35,10 @@ RECORD_TTL = 90
 """Seconds a worker's record outlives its last renewal."""
 
 SWEEP_EVERY = 2.0
-SWEEP_GAP = 6.0
-"""Seconds without a sweep after which expired leases prove nothing."""
+SWEEP_LEAST = 0.05
+SWEEP_GAP = 5.0
+"""Seconds without a sweep after which expired leases prove nothing: a lease less the
+time between renewals, less the longest wait before a worker connects again."""
 
 SWEEP_ALL_EVERY = 60.0
 """Seconds until a sweep of all queues although this worker's have nothing to do."""
@@ -144,7 +146,9 @@ class Upkeep:
             swept = self._sweep_all(now)
             self._swept_all_at = now
             unparked = sum(map(self._unpark, filter(self._knows, swept.parked)))
-        self.clock.sweep = now + SWEEP_EVERY
+        # On time where a lease ends sooner: what it held is not to wait any longer.
+        lapse = SWEEP_EVERY if swept.next_lapse is None else swept.next_lapse
+        self.clock.sweep = now + min(SWEEP_EVERY, max(lapse, SWEEP_LEAST))
         self._plan_promotion(swept.next_due)
         self.suspended, self.paused = swept.suspended, swept.paused
         if self.suspended:
@@ -154,7 +158,7 @@ class Upkeep:
 
     def _is_something_to_do(self) -> bool:
         """One command instead of a script's many: an idle worker costs little."""
-        names = ("followups", "parked_names", "paused", "suspended")
+        names = ("followups", "parked_names", "paused", "suspended", "aftermath")
         prefixes = ("wip", "scheduled", "ready")
         look = [keys.NAMES[name] for name in names]
         look += [keys.PREFIXES[name] + q for q in self._queues for name in prefixes]

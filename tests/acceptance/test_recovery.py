@@ -131,17 +131,19 @@ def test_only_what_ran_when_its_worker_was_killed_runs_twice(disaster: Disaster)
     starts = disaster.ledger.starts()
     twice = {number for number, count in starts.items() if count > 1}
     assert set(starts.values()) <= {1, 2}
-    assert twice
     assert twice <= disaster.ledger.last_of(disaster.victims)
-    assert {n for n, count in disaster.recoveries.items() if count} == twice
+    # One that was claimed and had not begun leaves one start, yet a recovery.
+    recovered = {n for n, count in disaster.recoveries.items() if count}
+    assert twice <= recovered
+    assert len(recovered) == len(disaster.victims) == 2
 
 
 def test_what_a_killed_worker_ran_is_taken_over_in_time(
     disaster: Disaster, capsys: pytest.CaptureFixture[str]
 ):
     again = disaster.ledger.begun_after(disaster.killed_at)
-    starts = disaster.ledger.starts()
-    times = [at - disaster.killed_at for n, at in again.items() if starts[n] > 1]
+    recovered = [n for n, count in disaster.recoveries.items() if count]
+    times = [again[n] - disaster.killed_at for n in recovered]
     with capsys.disabled():
         shown = ", ".join(f"{seconds:.1f} s" for seconds in times)
         sys.stdout.write(f"\ntaken over after {shown}\n")

@@ -299,12 +299,17 @@ def test_a_callback_that_is_not_admitted_is_not_called(site: Site, module, tmp_p
 
 
 def test_a_stopped_job_is_stopped(site: Site, module, ledger):
-    job = site.queue().enqueue(module.last_too_long, ledger)
+    job = site.queue().enqueue(
+        module.last_too_long, ledger, on_stopped=Callback(module.on_stopped)
+    )
     eventually(lambda: lines(ledger), message="it runs")
     send_stop_job_command(site.client, job.id, serializer=JSONSerializer)
     assert ended(job) == "stopped"
     assert job.id in FailedJobRegistry(queue=site.queue())
     assert job.latest_result().type == Result.Type.STOPPED
+    eventually(lambda: lines(ledger)[-1] == f"stopped {job.id}", message="its callback")
+    eventually(lambda: not site.client.exists("tq:aftermath"), message="done")
+    assert len(lines(ledger)) == 2
 
 
 def test_a_dependent_waits_for_all_its_dependencies(site: Site, module, tmp_path):

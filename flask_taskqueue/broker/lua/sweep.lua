@@ -7,9 +7,10 @@
 -- ARGV  longest gap between sweeps in seconds, lease in seconds, most jobs to move
 --       of a queue, counted list of queues the caller saw without leases less than
 --       that gap ago
--- returns  {recovered, milliseconds to the next due time or -1, queues with ids
---          left by a waiter, names of parked tasks, paused queues, 1 = all are
---          suspended}; recovered: list of {id, queue, what} as lib/ending.lua says
+-- returns  {recovered, milliseconds to the end of the next lease or -1, milliseconds
+--          to the next due time or -1, queues with ids left by a waiter, names of
+--          parked tasks, paused queues, 1 = all are suspended}; recovered: list of
+--          {id, queue, what} as lib/ending.lua says
 
 local MOST_RECOVERED = 500
 
@@ -53,14 +54,26 @@ local function recover(queue, out)
   end
 end
 
+-- Milliseconds until a lease ends unless it is renewed; -1 where there is none.
+local function next_lapse(queue)
+  local head = redis.pcall('ZRANGE', K.wip .. queue, seconds(now + 86400), '+inf',
+    'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+  return head[2] and math.ceil((tonumber(head[2]) - 86400 - now) * 1000) or -1
+end
+
+local function earlier(a, b)
+  return (a < 0 or b >= 0 and b < a) and b or a
+end
+
 local recovered, ready = {}, {}
-local next_due = -1
+local lapse, next_due = -1, -1
 for _, queue in ipairs(queues) do
   local found = redis.call('EXISTS', K.wip .. queue, K.scheduled .. queue, K.ready .. queue)
   if found > 0 then
     recover(queue, recovered)
+    lapse = earlier(lapse, next_lapse(queue))
     local _, due = promote(queue, most)
-    if due >= 0 and (next_due < 0 or due < next_due) then next_due = due end
+    next_due = earlier(next_due, due)
     if redis.call('EXISTS', K.ready .. queue) == 1 then ready[#ready + 1] = queue end
   end
 end
@@ -79,6 +92,6 @@ if redis.call('EXISTS', K.followups) == 1 then
 end
 
 return {
-  recovered, next_due, ready, redis.call('SMEMBERS', K.parked_names),
+  recovered, lapse, next_due, ready, redis.call('SMEMBERS', K.parked_names),
   redis.call('SMEMBERS', K.paused), redis.call('EXISTS', K.suspended),
 }

@@ -95,8 +95,21 @@ local function pop(key)
   return type(id) == 'string' and id or nil
 end
 
--- returns job or false, 1 = call again (dead entries left) or 2 = held back (a
--- queue is paused, or all are suspended), notes for the log
+-- Seconds a slot has for what is to run after a job that was killed.
+local AFTERMATH_LEASE = 90
+
+-- A job that was killed and has a callback left to run. Nobody else gets it while
+-- this slot has time for it; if the slot dies, somebody does.
+local function aftermath()
+  local id = redis.call('ZRANGE', K.aftermath, '-inf', seconds(now), 'BYSCORE',
+    'LIMIT', 0, 1)[1]
+  if not id then return nil end
+  redis.call('ZADD', K.aftermath, seconds(now + AFTERMATH_LEASE), id)
+  return {'aftermath', id, '', ''}
+end
+
+-- returns job or false, 1 = call again (more is there) or 2 = held back (a queue is
+-- paused, or all are suspended), notes
 local function claim(call)
   local notes = {}
   if call.again then
@@ -120,6 +133,11 @@ local function claim(call)
         if dead == DEAD_PER_CALL then return false, 1, notes end
       end
     end
+  end
+  local left = aftermath()
+  if left then
+    notes[#notes + 1] = left
+    return false, 1, notes
   end
   return false, paused and 2 or 0, notes
 end

@@ -114,6 +114,10 @@ local function end_job(id, queue, status, fields, entry)
   local gone = redis.call('ZRANGE', registry, 0, '(' .. seconds(now), 'BYSCORE',
     'LIMIT', 0, 2)
   if #gone > 0 then redis.call('ZREM', registry, unpack(gone)) end
+  if status == 'stopped' and redis.call('HSTRLEN', key, 'stopped_callback_name') > 0 then
+    -- The process that ran it is dead: a free slot runs the callback.
+    redis.call('ZADD', K.aftermath, seconds(now), id)
+  end
   follow_up(id, status, ttl >= 0 and ttl)
 end
 

@@ -1,0 +1,67 @@
+"""A task known by its name alone, whose code is elsewhere."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping, Sequence
+
+from .arguments import checked_arguments
+from .errors import TaskNotRegistered
+from .options import TaskOptions
+from .patterns import check_task_name
+from .producer import prepare, send
+from .result import AsyncResult
+from .task import Owner
+
+
+class NamedTask:
+    """A task known by its name alone.
+
+    :param owner: Finds the state of the current app.
+    :raises TypeError: The name is no text.
+    :raises ValueError: The name cannot be that of a task.
+    """
+
+    def __init__(self, name: str, owner: Owner) -> None:
+        self.name = check_task_name(name)
+        self.options = TaskOptions()
+        self._owner = owner
+
+    def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
+        """:raises TaskNotRegistered: Always: its code is not here."""
+        self.invoke(args, kwargs)
+
+    def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
+        """Its signature is not known here."""
+
+    def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.NoReturn:
+        """:raises TaskNotRegistered: Always: its code is not here."""
+        raise TaskNotRegistered(f"no task {self.name!r} is registered here")
+
+    def apply_async(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        **options: t.Any,
+    ) -> AsyncResult[t.Any]:
+        """Enqueue a call."""
+        state = self._owner.state
+        args, kwargs = checked_arguments(args, kwargs)
+        new = prepare(state, self, args, kwargs, options)
+        if state.eager:
+            from . import eager
+
+            error = eager.run(state, new)
+            if error is not None and state.eager_propagates:
+                raise error
+            return AsyncResult(new.id, state)
+        return AsyncResult(new.id, state, created=send(state, new))
+
+    def apply(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        **options: t.Any,
+    ) -> t.NoReturn:
+        """:raises TaskNotRegistered: Always: its code is not here."""
+        self.invoke(args or (), kwargs or {})
