@@ -23,6 +23,7 @@ _PATH = parsing.optional(
     parsing.Reader("a path such as '/tasks' without a slash at its end", parsing.path)
 )
 _CONTENT = "json, msgpack or pickle"
+_RESERVED = "Reserved for a later version: read and checked, without effect."
 
 
 def _queues(value: t.Any) -> tuple[routing.QueueRule, ...]:
@@ -65,8 +66,8 @@ class Config:
             parsing.Reader("a URL such as 'redis://localhost:6379/0'", parsing.url)
         ),
         "Where Redis is: `redis://`, `rediss://`, `unix://`,"
-        " `redis+sentinel://h1:26379,h2:26379/mymaster/0` or `embedded://[dir]`."
-        " `None` is `embedded://` while developing, and an error at the first use"
+        " `redis+sentinel://h1:26379,h2:26379/mymaster/0` or `embedded://[dir]` (an"
+        " absolute directory; the app's instance folder by default). `None` is `embedded://` while developing, and an error at the first use"
         " under a WSGI server.",
         repr=False,  # it holds a password, and reprs end up in logs
     )
@@ -89,8 +90,9 @@ class Config:
         parsing.Reader("a dict, a list of pairs or a function", _routes),
         "Queue by task name: a dict (exact names first, then patterns in order), a"
         " list of pairs (first match wins), or a function"
-        " `(name, args, kwargs, options) -> queue, dict or None`. A value is a queue"
-        ' or `{"queue": …, "routing_key": …}`.',
+        " `(name, args, kwargs, options) -> queue, dict or None`. A name may be a"
+        " pattern or a compiled regex. A value is a queue or"
+        ' `{"queue": …, "routing_key": …}`.',
         shown="{}",
         repr=False,
     )
@@ -178,13 +180,13 @@ class Config:
     timezone: str = _key(
         "UTC",
         parsing.Reader("a time zone such as 'Europe/Berlin'", parsing.timezone),
-        "Time zone of schedules and display. A naive eta is UTC whatever it says.",
+        _RESERVED + " Time zone of schedules and display.",
         shown='"UTC"',
     )
     beat_schedule: Mapping[str, t.Any] = _key(
         {},
         parsing.named_values("a dict of entries by name"),
-        "Entries of `flask beat`, in Celery's shape.",
+        _RESERVED + " Entries of `flask beat`, in Celery's shape.",
         repr=False,  # arguments belong in no log
     )
     eager: bool = _key(
@@ -223,10 +225,10 @@ class Config:
     max_streams: int = _key(
         32,
         parsing.integer(0),
-        "Long polls and event streams a process holds at once.",
+        _RESERVED + " Long polls and event streams a process holds at once.",
     )
     dashboard_prefix: str | None = _key(
-        None, _PATH, 'Path of the dashboard, such as `"/taskqueue"`; `None`: none.'
+        None, _PATH, _RESERVED + " Path of the dashboard; `None`: none."
     )
     router: routing.Router = field(init=False, repr=False, compare=False)
 

@@ -205,6 +205,7 @@ TROUBLE = {
 FULL = {
     "oom": reply("OOM command not allowed when used memory > 'maxmemory'."),
     "misconf": reply("MISCONF Errors writing to the AOF file: No space left"),
+    "busy": reply("BUSY Redis is busy running a script."),
 }
 OTHER = {
     "response": reply("ERR syntax error"),

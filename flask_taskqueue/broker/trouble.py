@@ -19,8 +19,9 @@ RECONNECT = frozenset(
 )
 """First words of replies after which one connects anew: another server may serve."""
 
-REFUSED = frozenset({"MISCONF", "OOM"})
-"""First words of replies by which a server that can be reached stores nothing."""
+REFUSED = frozenset({"BUSY", "MISCONF", "OOM"})
+"""First words of replies by which a server that can be reached stores nothing: it
+runs a slow script, cannot write its file, or is full."""
 
 _CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.BusyLoadingError, "LOADING"),
