@@ -67,8 +67,9 @@ class Config:
         ),
         "Where Redis is: `redis://`, `rediss://`, `unix://`,"
         " `redis+sentinel://h1:26379,h2:26379/mymaster/0` or `embedded://[dir]` (an"
-        " absolute directory; the app's instance folder by default). `None` is `embedded://` while developing, and an error at the first use"
-        " under a WSGI server.",
+        " absolute directory; the app's instance folder by default). `None` is"
+        " `embedded://` while developing, and an error at the first use under a WSGI"
+        " server.",
         repr=False,  # it holds a password, and reprs end up in logs
     )
     default_queue: str = _key(
@@ -180,13 +181,14 @@ class Config:
     timezone: str = _key(
         "UTC",
         parsing.Reader("a time zone such as 'Europe/Berlin'", parsing.timezone),
-        _RESERVED + " Time zone of schedules and display.",
+        f"{_RESERVED} Time zone of schedules and display; a naive eta is UTC whatever"
+        " it says.",
         shown='"UTC"',
     )
     beat_schedule: Mapping[str, t.Any] = _key(
         {},
         parsing.named_values("a dict of entries by name"),
-        _RESERVED + " Entries of `flask beat`, in Celery's shape.",
+        f"{_RESERVED} Entries of `flask beat`, in Celery's shape.",
         repr=False,  # arguments belong in no log
     )
     eager: bool = _key(
@@ -225,10 +227,10 @@ class Config:
     max_streams: int = _key(
         32,
         parsing.integer(0),
-        _RESERVED + " Long polls and event streams a process holds at once.",
+        f"{_RESERVED} Long polls and event streams a process holds at once.",
     )
     dashboard_prefix: str | None = _key(
-        None, _PATH, _RESERVED + " Path of the dashboard; `None`: none."
+        None, _PATH, f"{_RESERVED} Path of the dashboard; `None`: none."
     )
     router: routing.Router = field(init=False, repr=False, compare=False)
 

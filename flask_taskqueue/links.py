@@ -12,7 +12,7 @@ from .broker.wire import Argument, NewJob
 from .errors import DecodeError
 from .job import signed_parts
 from .option_values import TASK_ID
-from .routing import check_queue_name
+from .patterns import check_queue_name
 from .signing import Signer
 
 FIELDS_MOST = 100

@@ -18,7 +18,7 @@ class NamedTask:
     """A task known by its name alone.
 
     :param owner: Finds the state of the current app.
-    :raises TypeError: The name is no text.
+    :raises TypeError: The name is no text, or an empty one.
     :raises ValueError: The name cannot be that of a task.
     """
 

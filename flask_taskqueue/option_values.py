@@ -6,7 +6,7 @@ import re
 import typing as t
 from datetime import UTC, datetime, timedelta
 
-from .routing import check_queue_name
+from .patterns import check_queue_name
 
 Seconds = float | timedelta
 Instant = float | timedelta | datetime

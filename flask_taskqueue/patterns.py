@@ -15,12 +15,12 @@ _MAX_TASK_NAME = 255
 def check_task_name(value: object) -> str:
     """The value, if it can name a task.
 
-    :raises TypeError: It is no text.
-    :raises ValueError: It has not 1 to 255 characters, or whitespace around them.
+    :raises TypeError: It is no text, or an empty one.
+    :raises ValueError: It has over 255 characters, or whitespace around them.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value:
         raise TypeError(f"expected the name of a task to be a text, got {value!r}")
-    if not 0 < len(value) <= _MAX_TASK_NAME or value != value.strip():
+    if len(value) > _MAX_TASK_NAME or value != value.strip():
         raise ValueError(
             f"expected the name of a task to be 1 to {_MAX_TASK_NAME} characters"
             f" without whitespace around them, got {value!r}"

@@ -6,9 +6,14 @@ import typing as t
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .patterns import check_name_pattern, check_pattern, check_routing_key, is_pattern
-from .patterns import check_queue_name as check_queue_name
-from .patterns import matches as matches
+from .patterns import (
+    check_name_pattern,
+    check_pattern,
+    check_queue_name,
+    check_routing_key,
+    is_pattern,
+    matches,
+)
 
 _EXCHANGE_TYPES = (None, "direct", "topic")
 

@@ -470,3 +470,12 @@ def test_every_key_is_in_the_docs():
     missing = [n for n in NAMES if f"| `TASKQUEUE_{n.upper()}` |" not in page]
     assert missing == []
     assert markdown_table() in page
+
+
+@pytest.mark.parametrize(
+    "name", ["timezone", "beat_schedule", "max_streams", "dashboard_prefix"]
+)
+def test_a_key_whose_feature_is_not_there_yet_says_so(name):
+    rows = markdown_table().splitlines()
+    (row,) = [row for row in rows if row.startswith(f"| `TASKQUEUE_{name.upper()}` |")]
+    assert "| Reserved for a later version: read and checked, without effect." in row

@@ -28,7 +28,8 @@ LAYERS = [
     "options signature request context appstate broker.wire broker.scripts",
     "job",
     "links worker.limits worker.plain worker.endings",
-    "producer worker.opening worker.execution worker.outcome worker.aftermath beat.service",
+    "producer worker.opening worker.execution worker.outcome"
+    " worker.aftermath beat.service",
     "worker.board worker.loop control inspector metrics worker.waiting worker.lines",
     "result eager worker.pools",
     "task named registry worker.upkeep worker.burial worker.staff worker.supervisor",

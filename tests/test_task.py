@@ -71,7 +71,7 @@ def test_a_name_can_be_given(tq: TaskQueue):
     [
         pytest.param(5, TypeError, id="number"),
         pytest.param(b"mail", TypeError, id="bytes"),
-        pytest.param("", ValueError, id="empty"),
+        pytest.param("", TypeError, id="empty"),
         pytest.param("n" * 256, ValueError, id="256-characters"),
         pytest.param(" mail", ValueError, id="space-before"),
         pytest.param("mail\n", ValueError, id="newline-after"),

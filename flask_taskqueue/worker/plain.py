@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from redis import Redis
 from rq.serializers import JSONSerializer, PickleSerializer
 
-from .. import _rq, routing
+from .. import _rq
 from ..errors import DecodeError
 from ..job import StoredJob, TaskJob
 from ..options import TaskOptions
+from ..patterns import matches
 
 _EVERY_EXCEPTION = TaskOptions(autoretry_for=(Exception,))
 
@@ -23,7 +24,7 @@ _RQ: dict[str, t.Any] = {"json": JSONSerializer, "pickle": PickleSerializer}
 
 def is_admitted(name: str, patterns: t.Collection[str]) -> bool:
     """Whether ``TASKQUEUE_IMPORTABLE`` allows a dotted name."""
-    return any(routing.matches(pattern, name) for pattern in patterns)
+    return any(matches(pattern, name) for pattern in patterns)
 
 
 def resolve(name: str, patterns: t.Collection[str]) -> t.Callable[..., t.Any] | None:

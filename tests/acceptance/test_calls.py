@@ -763,7 +763,9 @@ def test_jitter_only_shortens_a_backoff(tasks: t.Any, world: World):
             rf"\[{result.id}\] retry: Retry in ([\d.]+)s", world.worker.output
         )
     ]
-    assert len(set(waits)) == 3
+    assert len(waits) == 3
+    # In milliseconds two may be equal by chance, all three hardly.
+    assert len(set(waits)) > 1
     assert all(0 <= wait <= 0.4 for wait in waits)
 
 
