@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import typing as t
 from datetime import UTC, datetime
@@ -106,6 +107,8 @@ def _count_retry(
 ) -> None:
     retries = stored.retries
     fields.update(_raw(outcome.fields))
+    if outcome.children:
+        fields[b"tq_children"] = json.dumps(outcome.children).encode()
     if outcome.queue is not None:
         fields[b"origin"] = outcome.queue.encode()
     for name in (b"tq_state", b"tq_info", b"tq_sig_info"):

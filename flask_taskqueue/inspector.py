@@ -10,7 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 from . import keys, serializer, states
 from .appstate import AppState
 from .broker import scripts
-from .broker.connection import is_connection_trouble
+from .broker.trouble import reply_code
 from .errors import DecodeError, TaskRevokedError
 from .job import StoredJob
 from .stored_error import load_error, rebuild_error
@@ -21,7 +21,7 @@ _FIELDS = (
     b"tq_retries", b"tq_recoveries", b"tq_state", b"tq_info", b"tq_sig_info",
     b"tq_ignored", b"tq_error", b"tq_runtime", b"tq_children", b"tq_parent",
     b"tq_root", b"tq_eta", b"tq_expires", b"tq_forgotten", b"retries_left",
-    b"retry_intervals", b"timeout", b"tq_headers", b"tq_carried",
+    b"retry_intervals", b"timeout", b"tq_headers", b"tq_carried", b"tq_ended",
 )  # fmt: skip
 
 RESULT = b"tq:result"
@@ -55,7 +55,8 @@ class Snapshot:
     def ready(self) -> bool:
         """Nothing more will come."""
         status = self.stored.status
-        return not status or status in states.ENDED
+        # Of a status nobody knows nothing is to be expected either.
+        return status != "started" and status not in states.WAITING
 
     @property
     def value(self) -> t.Any:
@@ -85,10 +86,14 @@ class Snapshot:
         raw = self.stored.fields.get(b"tq_error")
         if self.stored.status == "finished":
             return None
-        if raw:
-            return rebuild_error(raw, self._app_state.config.accept_content)
-        if self.state == states.REVOKED:
+        error = None
+        if raw and not self._requeued:
+            error = rebuild_error(raw, self._app_state.config.accept_content)
+        if self.state == states.REVOKED and not isinstance(error, TaskRevokedError):
+            # RQ's Job.cancel() leaves the error of an attempt.
             return TaskRevokedError("revoked")
+        if error is not None:
+            return error
         if self.stored.status == "failed":
             trace = self.traceback or ""
             last = trace.rstrip().rpartition("\n")[2]
@@ -103,7 +108,7 @@ class Snapshot:
     def traceback(self) -> str | None:
         """Traceback of the exception of its end, or of its last attempt."""
         raw = self.stored.fields.get(b"tq_error")
-        if self.stored.status == "finished":
+        if self.stored.status == "finished" or self._requeued:
             return None
         if raw:
             try:
@@ -115,6 +120,12 @@ class Snapshot:
             return None
         text = serializer.decompress(_decoded(packed), 10_000_000)
         return text.decode(errors="replace")
+
+    @property
+    def _requeued(self) -> bool:
+        """It had ended and waits for a second life."""
+        waits = self.stored.status in states.WAITING
+        return waits and b"tq_ended" in self.stored.fields
 
     @property
     def said(self) -> t.Any:
@@ -145,6 +156,8 @@ def snapshot(state: AppState, job_id: str) -> Snapshot:
     if eager is not None:
         stored = StoredJob(job_id, eager)
         return Snapshot(state, stored, _eager_entry(eager))
+    if not _can_be_key(job_id):
+        return Snapshot(state, StoredJob(job_id, {}), {})
     with state.broker.errors():
         return _read(state, state.broker.monitor, job_id)
 
@@ -155,15 +168,23 @@ def whole(state: AppState, job_id: str) -> StoredJob:
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
     fields = eager_fields(state, job_id)
+    if fields is None and not _can_be_key(job_id):
+        fields = {}
     if fields is None:
         client: scripts.Client = state.broker.monitor
         try:
             with state.broker.errors():
                 fields = client.hgetall(keys.job(job_id))
-        except ResponseError:
-            # The key holds something else: no job of anybody's.
+        except ResponseError as error:
+            if not _is_no_hash(error):
+                raise
             fields = {}
     return StoredJob(job_id, fields)
+
+
+def _can_be_key(job_id: str) -> bool:
+    """A lone surrogate has no bytes: no job has such an id."""
+    return job_id.isascii() or not any("\ud800" <= char <= "\udfff" for char in job_id)
 
 
 def eager_fields(state: AppState, job_id: str) -> t.Mapping[bytes, bytes] | None:
@@ -181,15 +202,19 @@ def _eager_entry(fields: t.Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     }
 
 
+def _is_no_hash(error: RedisError) -> bool:
+    """The key holds something else: no job of anybody's."""
+    return reply_code(error) == "WRONGTYPE"
+
+
 def _read(state: AppState, client: scripts.Client, job_id: str) -> Snapshot:
     pipeline = client.pipeline(transaction=True)
     pipeline.xrevrange(keys.results(job_id), count=1)
     pipeline.hmget(keys.job(job_id), _FIELDS)
     entries, values = pipeline.execute(raise_on_error=False)
     if isinstance(values, RedisError):
-        if is_connection_trouble(values):
+        if not _is_no_hash(values):
             raise values
-        # The key holds something else: no job of anybody's.
         values = []
     fields = {n: v for n, v in zip(_FIELDS, values, strict=False) if v is not None}
     last_id, entry = (b"0-0", {})

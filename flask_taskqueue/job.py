@@ -187,7 +187,8 @@ class StoredJob:
         """The state users see."""
         shows = self.status == "started" or b"tq_ignored" in self.fields
         said = self.text("tq_state") if shows else ""
-        retries = 0 if self.text("ended_at") else self.retries
+        # What is left of a life that ended and was requeued counts no more.
+        retries = 0 if b"tq_ended" in self.fields else self.retries
         return states.public_state(self.status, retries=retries, said=said)
 
     @property

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from . import keys, serializer, states
 from .appstate import AppState, current_state
 from .broker import scripts
-from .broker.connection import Backoff, is_connection_trouble
+from .broker.connection import Backoff, ask, is_connection_trouble
 from .errors import (
     BrokerUnavailable,
     JobNotFound,
@@ -24,6 +24,9 @@ from .request import current
 from .stored_error import rebuild_error
 
 R_co = t.TypeVar("R_co", covariant=True)
+
+PATIENCE = 0.5
+"""Seconds a reply to a blocking read may be late."""
 
 BLOCK_MOST = 5.0
 """Seconds one blocking read waits before it looks at the job again."""
@@ -205,17 +208,18 @@ class AsyncResult(t.Generic[R_co]):
                 time.sleep(min(backoff.next(), _left(deadline)))
 
     def _block(self, last_id: bytes, seconds: float) -> None:
-        waiter: scripts.Client = self._app.broker.waiter
-        stream = {keys.results(self.id): last_id}
-        waiter.xread(stream, block=max(int(seconds * 1000), 1))
+        milliseconds = max(int(seconds * 1000), 1)
+        stream = keys.results(self.id)
+        command = ("XREAD", "BLOCK", milliseconds, "STREAMS", stream, last_id)
+        # A server that hangs must not make the caller wait longer than it said.
+        ask(self._app.broker.waiter, seconds + PATIENCE, *command)
 
     # --- what else is known ---
 
     @property
     def name(self) -> str | None:
         """Name of the task."""
-        stored = self._now.stored
-        return stored.task or stored.text("description") or None
+        return self._now.stored.name or None
 
     def _call(self) -> tuple[str, t.Any, list[t.Any], dict[str, t.Any]] | None:
         stored = whole(self._app, self.id)

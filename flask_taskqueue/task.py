@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sys
 import typing as t
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from . import producer, serializer
+from . import coroutines, producer, serializer
 from .appstate import AppState, current_state
 from .arguments import Shape, checked_arguments, module_of
 from .broker.wire import NewJob
@@ -101,7 +100,7 @@ class Task(t.Generic[P, R]):
         """Call the function for a job; a coroutine is run to its end."""
         call: t.Callable[..., t.Any] = self
         value = call(*args, **kwargs)
-        return asyncio.run(value) if inspect.iscoroutine(value) else value
+        return coroutines.run(value) if inspect.iscoroutine(value) else value
 
     def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
         """Return if a call with these arguments fits the signature.

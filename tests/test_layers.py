@@ -22,7 +22,7 @@ LAYERS = [
     "errors states keys signals _rq worker beat broker",
     "config parsing content serializer signing stored_error retry patterns discovery"
     " routing joblog"
-    " beat.schedules broker.url broker.trouble broker.held broker.connection"
+    " coroutines beat.schedules broker.url broker.trouble broker.held broker.connection"
     " broker.embedded broker.guardian",
     "option_values arguments",
     "options signature request context appstate broker.wire broker.scripts",

@@ -17,7 +17,7 @@ from redis.sentinel import Sentinel
 
 from ..errors import BrokerUnavailable, ConfigError, TaskQueueError
 from . import embedded
-from .held import BlockingCall, Subscription
+from .held import BlockingCall, Subscription, ask
 from .trouble import Backoff, is_connection_trouble, is_unavailable
 from .url import mask, parse
 
@@ -26,6 +26,7 @@ __all__ = [
     "BlockingCall",
     "Broker",
     "Subscription",
+    "ask",
     "check_server",
     "is_connection_trouble",
 ]
@@ -46,6 +47,11 @@ _PURPOSES: dict[str, dict[str, t.Any]] = {
     "waiter": {
         "socket_connect_timeout": 1,
         "socket_timeout": 15,
+        "retry": Retry(NoBackoff(), 0),
+    },
+    "supervisor": {
+        "socket_connect_timeout": 1,
+        "socket_timeout": 1,
         "retry": Retry(NoBackoff(), 0),
     },
     "worker": {
@@ -134,6 +140,13 @@ class Broker:
         :return: To be closed by the caller.
         """
         return self._client("worker")
+
+    def supervisor(self) -> redis.Redis:
+        """A client of its own for a supervisor, which must not hang for over 1 s.
+
+        :return: To be closed by the caller. Tries nothing twice.
+        """
+        return self._client("supervisor")
 
     def close(self) -> None:
         """Disconnect the shared clients. They connect again when used."""

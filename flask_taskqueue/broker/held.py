@@ -168,3 +168,26 @@ class Subscription(Held):
         if kind == b"message":
             found.append((channel.decode(), data))
         return t.cast(bytes, kind)
+
+
+def ask(client: redis.Redis, patience: float, *command: str | bytes | float) -> t.Any:
+    """Send a command that waits at the server, on a connection of the pool.
+
+    :param patience: Seconds after which its reply is no longer waited for, whatever
+        the client's ``socket_timeout`` is.
+    :return: The reply as the server sent it.
+    :raises redis.TimeoutError: No reply came in time; the connection is dropped.
+    :raises redis.RedisError: The server's error, or a lost connection.
+    """
+    pool = client.connection_pool
+    connection: t.Any = pool.get_connection(*_COMMAND_NAME)
+    try:
+        connection.send_command(*command)
+        if not connection.can_read(timeout=patience):
+            raise TimeoutError(f"no reply within {patience:g} s")
+        return connection.read_response()
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)

@@ -138,7 +138,7 @@ class Executor:
         }  # fmt: skip
         if isinstance(error, errors.Ignore):
             return Succeeded(**ran, ignored=True)
-        if isinstance(error, errors.Reject) and error.requeue:
+        if isinstance(error, errors.Reject) and error.requeue and not self.eager:
             return Returned(reason=str(error.reason))
         if isinstance(error, errors.Retry):
             try:

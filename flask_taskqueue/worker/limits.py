@@ -7,6 +7,8 @@ import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .. import coroutines
+
 
 class Timer(t.Protocol):
     """How a pool interrupts the function that runs in a slot."""
@@ -39,8 +41,9 @@ class AlarmTimer:
         # The alarm may come after the function returned and before it is switched
         # off: then it must not hit our own code.
         if self._error is not None:
-            error, self._error = self._error, None
-            raise error("the soft time limit is over")
+            error, self._error = self._error("the soft time limit is over"), None
+            if not coroutines.interrupt(error):
+                raise error
 
     @contextmanager
     def limit(

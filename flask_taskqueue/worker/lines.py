@@ -27,7 +27,7 @@ class Lines:
     """
 
     def __init__(self, state: AppState, name: str, queues: Sequence[str]) -> None:
-        self.client = state.broker.worker()
+        self.client = state.broker.supervisor()
         self.waiters = Waiters(self.client, queues)
         channels = (keys.NAMES["wake"], keys.commands(name))
         self.subscription = Subscription(self.client, channels)

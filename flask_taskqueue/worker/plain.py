@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from redis import Redis
 from rq.serializers import JSONSerializer, PickleSerializer
 
-from .. import _rq
+from .. import _rq, coroutines
 from ..errors import DecodeError
 from ..job import StoredJob, TaskJob
 from ..options import TaskOptions
@@ -28,13 +28,14 @@ def is_admitted(name: str, patterns: t.Collection[str]) -> bool:
 
 
 def resolve(name: str, patterns: t.Collection[str]) -> t.Callable[..., t.Any] | None:
-    """The function of an admitted dotted name, or ``None``.
+    """The function of a dotted name, or ``None`` where it is not admitted.
 
     Only a module's own function, or a method of its own class: a pattern such as
     ``myapp.jobs.*`` must not admit ``myapp.jobs.os.system`` because that module
     happens to import ``os``.
 
-    :raises ImportError: Its module cannot be imported.
+    :raises ImportError: It is admitted and there is no such function, or its module
+        cannot be imported.
     """
     if not is_admitted(name, patterns):
         return None
@@ -42,7 +43,7 @@ def resolve(name: str, patterns: t.Collection[str]) -> t.Callable[..., t.Any] | 
     for size in (1, 2):
         module_name, path = ".".join(parts[:-size]), parts[-size:]
         if not module_name:
-            return None
+            break
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -51,8 +52,11 @@ def resolve(name: str, patterns: t.Collection[str]) -> t.Callable[..., t.Any] | 
             if f"{module_name}.".startswith(f"{error.name}."):
                 continue
             raise
-        return _own_function(module, path)
-    return None
+        function = _own_function(module, path)
+        if function is not None:
+            return function
+        break
+    raise ImportError(f"no module has a function {name!r} of its own")
 
 
 def _own_function(module: t.Any, path: Sequence[str]) -> t.Callable[..., t.Any] | None:
@@ -81,8 +85,9 @@ class PlainFunction:
         """Plain functions are called with what came."""
 
     def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
-        """Call the function."""
-        return self.function(*args, **kwargs)
+        """Call the function; a coroutine is run to its end, as RQ does."""
+        value = self.function(*args, **kwargs)
+        return coroutines.run(value) if inspect.iscoroutine(value) else value
 
 
 class PlainJob:

@@ -792,6 +792,12 @@ def test_a_soft_limit_can_be_caught(tasks: t.Any):
     assert tasks.careful.apply_async((0,), soft_time_limit=30).get(timeout=10)
 
 
+def test_a_soft_limit_arrives_where_a_coroutine_waits(tasks: t.Any):
+    assert tasks.patient.delay().get(timeout=10) == "caught"
+    with pytest.raises(SoftTimeLimitExceeded):
+        tasks.impatient.delay().get(timeout=10)
+
+
 @pytest.mark.parametrize("name", ["careless", "careless_coroutine"])
 def test_a_soft_limit_that_is_not_caught_fails_the_job(tasks: t.Any, name: str):
     result = getattr(tasks, name).delay()

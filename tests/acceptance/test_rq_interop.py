@@ -258,6 +258,12 @@ def test_a_callback_is_stopped_at_its_time_out(site: Site, module, ledger):
     assert lines(ledger) == ["run", "start"]
 
 
+def test_a_coroutine_function_is_run_to_its_end(site: Site, module, ledger):
+    job = site.queue().enqueue(module.double_later, 4)
+    assert ended(job) == "finished"
+    assert job.return_value() == 8
+
+
 def test_the_failure_callback_runs_for_each_attempt(site: Site, module, ledger):
     job = site.queue().enqueue(
         module.last_too_long,
@@ -448,14 +454,20 @@ def test_a_name_that_is_not_admitted_is_parked(strict, client, importable):
         ]
     ]
     jobs.append(pickled.enqueue(target.touch))
+    deferred, failed = DeferredJobRegistry(queue=queue), FailedJobRegistry(queue=queue)
     good = queue.enqueue("rqjobs.as_task", 1)
     worker = strict.worker("-c", "1", "--burst", ready=False)
     assert worker.process.wait(30) == 0, worker.output
     assert ended(good) == "finished"
     assert not target.exists()
     for job in jobs:
-        assert job.get_status(refresh=True).value == "deferred", job.func_name
-        assert job.id in DeferredJobRegistry(queue=queue)
+        # The pattern admits it, the module does not have it as its own: no worker
+        # that is yet to come would run it either.
+        refused = importable and job.description.startswith("rqjobs.")
+        assert job.get_status(refresh=True).value == (
+            "failed" if refused else "deferred"
+        )
+        assert job.id in (failed if refused else deferred)
     assert client.smembers("tq:parked") >= {b"os.system", b"operator.add"}
     assert "os.system" in worker.output
 

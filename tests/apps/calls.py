@@ -309,3 +309,19 @@ def parent_of_two() -> list[str]:
 @tq.task
 def joins(allow_join: bool) -> int:
     return add.delay(20, 3).get(timeout=10, allow_join=allow_join)
+
+
+@tq.task(soft_time_limit=0.2)
+async def patient() -> str:
+    """Wait until the soft limit, and say what arrived."""
+    try:
+        await asyncio.sleep(30)
+    except SoftTimeLimitExceeded:
+        await asyncio.sleep(0)
+        return "caught"
+    return "slept"
+
+
+@tq.task(soft_time_limit=0.2)
+async def impatient() -> None:
+    await asyncio.gather(asyncio.sleep(30), asyncio.sleep(30))

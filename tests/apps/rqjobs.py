@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import typing as t
 from pathlib import Path
@@ -111,6 +112,11 @@ def hold(path: str) -> str:
     while Path(path).exists():
         time.sleep(0.005)
     return "released"
+
+
+async def double_later(x: t.Any) -> t.Any:
+    await asyncio.sleep(0)
+    return x * 2
 
 
 def succeed_with(path: str, value: t.Any) -> t.Any:
