@@ -3,74 +3,118 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import types
 import typing as t
-from collections.abc import Coroutine, Generator
+from collections.abc import Generator
 
-T = t.TypeVar("T")
+# As text: not in every Python the class takes parameters.
+_Coroutine: t.TypeAlias = "types.CoroutineType[t.Any, t.Any, t.Any]"
+_Task = asyncio.Task[t.Any]
 
 
-class Running(t.Generic[T]):
-    """A coroutine in an event loop of its own.
+def run(coroutine: _Coroutine) -> t.Any:
+    """The result of a coroutine, as ``asyncio.run`` gives it.
 
-    An exception raised by a signal's handler would as often hit the loop as the
-    coroutine. So the handler asks for a cancellation, and what arrives where the
-    coroutine waits is not ``CancelledError`` but the exception meant.
+    :raises RuntimeError: An event loop runs in this thread.
     """
+    running = _Running(coroutine)
+    main = running.main()
+    outer, _here.running = _here.running, running
+    try:
+        return asyncio.run(main)
+    finally:
+        _here.running = outer
+        # They may never have begun.
+        main.close()
+        coroutine.close()
 
-    def __init__(self, coroutine: Coroutine[t.Any, t.Any, T]) -> None:
+
+def interrupt(error: Exception) -> bool:
+    """Let an exception arrive in the coroutine that this thread runs, where it waits.
+    For signal handlers.
+
+    Raised by the handler, it would hit whatever happens to be executed: the selector,
+    and then the coroutine is cancelled and never sees it; or a callback, whose
+    exceptions the event loop logs and forgets.
+
+    :return: ``False`` where no coroutine waits; its own code may be what is executed.
+        Raise it then.
+    """
+    return _here.running is not None and _here.running.interrupt(error)
+
+
+class _Running:
+    """A coroutine in an event loop of its own."""
+
+    def __init__(self, coroutine: _Coroutine) -> None:
         self._coroutine = coroutine
-        self._task: asyncio.Task[t.Any] | None = None
-        self._error: BaseException | None = None
+        self._task: _Task | None = None
+        self._due: Exception | None = None
+        self._arrived: tuple[BaseException, Exception] | None = None
 
-    def interrupt(self, error: BaseException) -> bool:
-        """Raise an exception inside it, at its next ``await``; whether that will be."""
-        if self._task is None or self._task.done():
+    async def main(self) -> t.Any:
+        """Its result."""
+        self._task = task = t.cast(_Task, asyncio.current_task())
+        try:
+            return await self._drive(task)
+        except asyncio.CancelledError as raised:
+            if self._arrived is None or raised is not self._arrived[0]:
+                raise
+            error = self._arrived[1]
+            raise error.with_traceback(raised.__traceback__) from raised.__cause__
+
+    def interrupt(self, error: Exception) -> bool:
+        """As :func:`interrupt`."""
+        task = self._task
+        if task is None or task.done() or self._coroutine.cr_running:
             return False
-        self._error = error
-        self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+        task.get_loop().call_soon_threadsafe(self._cancel, task, error)
         return True
 
-    async def main(self) -> T:
-        """Its result."""
-        self._task = asyncio.current_task()
-        return await self
+    def _cancel(self, task: _Task, error: Exception) -> None:
+        # Cancelling wakes it: no matter with what, the error takes its place.
+        if task.cancel():
+            self._due = error
 
-    def __await__(self) -> Generator[t.Any, t.Any, T]:
+    @types.coroutine
+    def _drive(self, task: _Task) -> Generator[t.Any, t.Any, t.Any]:
+        """Await the coroutine as ``await`` does (PEP 380), but for the error due."""
         step: t.Callable[[t.Any], t.Any] = self._coroutine.send
         given: t.Any = None
         while True:
             try:
                 waits_for = step(given)
             except StopIteration as stop:
-                return t.cast(T, stop.value)
+                return stop.value
             try:
                 step, given = self._coroutine.send, (yield waits_for)
-            except asyncio.CancelledError as cancelled:
-                step, given = self._coroutine.throw, self._meant(cancelled)
+            except GeneratorExit:
+                raise
             except BaseException as error:  # noqa: BLE001 - its own to handle
                 step, given = self._coroutine.throw, error
+            if self._due is not None:
+                step, given = self._coroutine.throw, self._arrive(self._due)
+                task.uncancel()  # Or a time-out inside would take it for its own.
 
-    def _meant(self, cancelled: asyncio.CancelledError) -> BaseException:
-        error, self._error = self._error, None
-        if error is None or self._task is None:
-            return cancelled
-        self._task.uncancel()
-        return error
-
-
-_running: list[Running[t.Any]] = []
-
-
-def run(coroutine: Coroutine[t.Any, t.Any, T]) -> T:
-    """The result of a coroutine, as ``asyncio.run`` gives it."""
-    running = Running(coroutine)
-    _running.append(running)
-    try:
-        return asyncio.run(running.main())
-    finally:
-        _running.remove(running)
+    def _arrive(self, error: Exception) -> BaseException:
+        self._due = None
+        arrived = _as_cancellation(error)
+        self._arrived = arrived, error
+        return arrived
 
 
-def interrupt(error: BaseException) -> bool:
-    """Raise an exception in the coroutine that runs here; whether there is one."""
-    return bool(_running) and _running[-1].interrupt(error)
+def _as_cancellation(error: Exception) -> BaseException:
+    """The exception as one that asyncio's own primitives clean up after, too: a
+    ``TaskGroup`` stops its tasks, and a lock wakes the next, for a cancellation."""
+    kind = type(error)
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    both = type(kind.__name__, (kind, asyncio.CancelledError), names)
+    return t.cast(BaseException, both(*error.args))
+
+
+class _Here(threading.local):
+    running: _Running | None = None
+
+
+_here = _Here()

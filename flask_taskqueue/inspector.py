@@ -81,19 +81,24 @@ class Snapshot:
         return serializer.loads(encoded, content, accept)
 
     @property
+    def stored_error(self) -> bytes | None:
+        """The exception of its end, or of its last attempt, as
+        :mod:`.stored_error` wrote it."""
+        raw = self.stored.fields.get(b"tq_error")
+        if not raw or self.stored.status in ("", "finished") or self.stored.is_requeued:
+            return None
+        if self.state == states.REVOKED and not _is_revocation(raw):
+            # RQ's Job.cancel() leaves the error of an attempt.
+            return None
+        return raw
+
+    @property
     def error(self) -> Exception | None:
         """The exception of its end, or of its last attempt."""
-        raw = self.stored.fields.get(b"tq_error")
-        if self.stored.status == "finished":
-            return None
-        error = None
-        if raw and not self._requeued:
-            error = rebuild_error(raw, self._app_state.config.accept_content)
-        if self.state == states.REVOKED and not isinstance(error, TaskRevokedError):
-            # RQ's Job.cancel() leaves the error of an attempt.
+        if raw := self.stored_error:
+            return rebuild_error(raw, self._app_state.config.accept_content)
+        if self.state == states.REVOKED:
             return TaskRevokedError("revoked")
-        if error is not None:
-            return error
         if self.stored.status == "failed":
             trace = self.traceback or ""
             last = trace.rstrip().rpartition("\n")[2]
@@ -107,37 +112,37 @@ class Snapshot:
     @property
     def traceback(self) -> str | None:
         """Traceback of the exception of its end, or of its last attempt."""
-        raw = self.stored.fields.get(b"tq_error")
-        if self.stored.status == "finished" or self._requeued:
-            return None
-        if raw:
+        if raw := self.stored_error:
             try:
                 return load_error(raw)["traceback"] or None
             except DecodeError:
                 return None
         packed = self.entry.get(b"exc_string")
-        if not packed:
+        if not packed or self.stored.status != "failed":
             return None
         text = serializer.decompress(_decoded(packed), 10_000_000)
         return text.decode(errors="replace")
 
     @property
-    def _requeued(self) -> bool:
-        """It had ended and waits for a second life."""
-        waits = self.stored.status in states.WAITING
-        return waits and b"tq_ended" in self.stored.fields
-
-    @property
     def said(self) -> t.Any:
         """What the task last gave to ``update_state(meta=…)``."""
         raw = self.stored.fields.get(b"tq_info")
-        if not raw:
+        if not raw or self.stored.is_requeued:
             return {}
         if (signer := self._app_state.signer) is not None:
             name = self.stored.fields.get(b"tq_state", b"")
             parts = (self.stored.id.encode(), b"progress", name, raw)
             signer.verify(self.stored.fields.get(b"tq_sig_info"), *parts)
         return serializer.loads(raw, "json", ("json",))
+
+
+def _is_revocation(raw: bytes) -> bool:
+    try:
+        error = load_error(raw)
+    except DecodeError:
+        return False
+    kind = TaskRevokedError
+    return (error["module"], error["type"]) == (kind.__module__, kind.__name__)
 
 
 def _decoded(raw: bytes) -> bytes:
@@ -152,12 +157,10 @@ def snapshot(state: AppState, job_id: str) -> Snapshot:
 
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
-    eager = eager_fields(state, job_id)
-    if eager is not None:
-        stored = StoredJob(job_id, eager)
-        return Snapshot(state, stored, _eager_entry(eager))
-    if not _can_be_key(job_id):
-        return Snapshot(state, StoredJob(job_id, {}), {})
+    local = local_fields(state, job_id)
+    if local is not None:
+        stored = StoredJob(job_id, local)
+        return Snapshot(state, stored, _eager_entry(local))
     with state.broker.errors():
         return _read(state, state.broker.monitor, job_id)
 
@@ -167,31 +170,31 @@ def whole(state: AppState, job_id: str) -> StoredJob:
 
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
-    fields = eager_fields(state, job_id)
-    if fields is None and not _can_be_key(job_id):
-        fields = {}
+    fields = local_fields(state, job_id)
     if fields is None:
         client: scripts.Client = state.broker.monitor
         try:
             with state.broker.errors():
                 fields = client.hgetall(keys.job(job_id))
         except ResponseError as error:
-            if not _is_no_hash(error):
-                raise
+            _raise_unless_no_job(error)
             fields = {}
     return StoredJob(job_id, fields)
+
+
+def local_fields(state: AppState, job_id: str) -> t.Mapping[bytes, bytes] | None:
+    """Fields of a job that ran in the caller; none (an empty mapping) where all do
+    and this is not among the last, or where no job can have this id; ``None`` where
+    Redis is to be asked."""
+    found = state.eager_jobs.get(job_id)
+    if found is None and (state.eager or not _can_be_key(job_id)):
+        return {}
+    return found
 
 
 def _can_be_key(job_id: str) -> bool:
     """A lone surrogate has no bytes: no job has such an id."""
     return job_id.isascii() or not any("\ud800" <= char <= "\udfff" for char in job_id)
-
-
-def eager_fields(state: AppState, job_id: str) -> t.Mapping[bytes, bytes] | None:
-    """Fields of a job that ran in the caller; none (an empty mapping) where all do
-    and this is not among the last; ``None`` where Redis is to be asked."""
-    found = state.eager_jobs.get(job_id)
-    return {} if found is None and state.eager else found
 
 
 def _eager_entry(fields: t.Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -202,9 +205,10 @@ def _eager_entry(fields: t.Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     }
 
 
-def _is_no_hash(error: RedisError) -> bool:
-    """The key holds something else: no job of anybody's."""
-    return reply_code(error) == "WRONGTYPE"
+def _raise_unless_no_job(error: RedisError) -> None:
+    """Return if the key holds something else: no job of anybody's."""
+    if reply_code(error) != "WRONGTYPE":
+        raise error
 
 
 def _read(state: AppState, client: scripts.Client, job_id: str) -> Snapshot:
@@ -213,11 +217,11 @@ def _read(state: AppState, client: scripts.Client, job_id: str) -> Snapshot:
     pipeline.hmget(keys.job(job_id), _FIELDS)
     entries, values = pipeline.execute(raise_on_error=False)
     if isinstance(values, RedisError):
-        if not _is_no_hash(values):
-            raise values
+        _raise_unless_no_job(values)
         values = []
+    if isinstance(entries, RedisError):
+        _raise_unless_no_job(entries)
+        entries = []
     fields = {n: v for n, v in zip(_FIELDS, values, strict=False) if v is not None}
-    last_id, entry = (b"0-0", {})
-    if isinstance(entries, list) and entries:
-        last_id, entry = entries[0]
+    last_id, entry = entries[0] if entries else (b"0-0", {})
     return Snapshot(state, StoredJob(job_id, fields), entry, last_id)

@@ -187,9 +187,18 @@ class StoredJob:
         """The state users see."""
         shows = self.status == "started" or b"tq_ignored" in self.fields
         said = self.text("tq_state") if shows else ""
-        # What is left of a life that ended and was requeued counts no more.
-        retries = 0 if b"tq_ended" in self.fields else self.retries
+        # A job that ended shows how, whatever else of it can be read.
+        retries = self.retries if self.status in states.WAITING else 0
         return states.public_state(self.status, retries=retries, said=said)
+
+    @property
+    def is_requeued(self) -> bool:
+        """It had ended, and waits for a new life: what is left of the old one goes
+        when it starts (``claiming.lua``)."""
+        if self.status not in states.WAITING:
+            return False
+        # RQ's requeue empties ended_at.
+        return b"tq_ended" in self.fields or bool(self.text("ended_at"))
 
     @property
     def task(self) -> str:
@@ -206,8 +215,8 @@ class StoredJob:
 
     @property
     def retries(self) -> int:
-        """Retries done."""
-        return self.count("tq_retries")
+        """Retries done; a requeued job begins anew."""
+        return 0 if self.is_requeued else self.count("tq_retries")
 
     @property
     def recoveries(self) -> int:

@@ -19,7 +19,7 @@ from .errors import (
     TaskQueueError,
     TaskRevokedError,
 )
-from .inspector import Snapshot, eager_fields, snapshot, whole
+from .inspector import Snapshot, local_fields, snapshot, whole
 from .request import current
 from .stored_error import rebuild_error
 
@@ -126,10 +126,9 @@ class AsyncResult(t.Generic[R_co]):
                 return now.said
             name = now.stored.text("worker_name")
             return {"pid": _pid_of(name), "hostname": name}
-        if b"tq_ignored" in now.stored.fields and state != states.SUCCESS:
-            return now.said
         if status == "finished":
-            return now.value
+            # Another state is what it said of itself before Ignore.
+            return now.value if state == states.SUCCESS else now.said
         return now.error or {}
 
     @property
@@ -167,8 +166,8 @@ class AsyncResult(t.Generic[R_co]):
                 " to go on with a result, or get(allow_join=True)"
             )
         now = self._wait(timeout)
-        status, state = now.stored.status, now.state
-        if state == states.UNKNOWN:
+        status = now.stored.status
+        if status not in states.ENDED:
             raise JobNotFound(f"there is no job {self.id!r}")
         if status == "finished":
             return t.cast(R_co, now.value)
@@ -205,7 +204,7 @@ class AsyncResult(t.Generic[R_co]):
                         f"Redis was away and job {self.id} is not known to have"
                         f" ended after {timeout:g} s"
                     ) from error
-                time.sleep(min(backoff.next(), _left(deadline)))
+                time.sleep(max(min(backoff.next(), _left(deadline)), 0))
 
     def _block(self, last_id: bytes, seconds: float) -> None:
         milliseconds = max(int(seconds * 1000), 1)
@@ -299,7 +298,7 @@ class AsyncResult(t.Generic[R_co]):
 
         :raises TaskQueueError: The job's key holds something that is not a job.
         """
-        if eager_fields(self._app, self.id) is not None:
+        if local_fields(self._app, self.id) is not None:
             self._app.eager_jobs.pop(self.id, None)
             return
         with self._app.broker.errors():
@@ -313,7 +312,7 @@ class AsyncResult(t.Generic[R_co]):
             result counts.
         :raises TaskQueueError: The job's key holds something that is not a job.
         """
-        if eager_fields(self._app, self.id) is not None:
+        if local_fields(self._app, self.id) is not None:
             return
         with self._app.broker.errors():
             code = scripts.revoke(

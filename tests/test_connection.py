@@ -24,6 +24,7 @@ from flask_taskqueue.broker.connection import (
     BlockingCall,
     Broker,
     Subscription,
+    ask,
     check_server,
     is_connection_trouble,
 )
@@ -359,9 +360,68 @@ def test_a_forked_child_gets_new_clients(broker):
     os.close(writer)
 
 
-def test_waiter_blocks_for_five_seconds_and_more(broker):
-    kwargs = broker.waiter.connection_pool.connection_kwargs
-    assert kwargs["socket_timeout"] > 5
+def client_for(broker: Broker, purpose: str) -> redis.Redis:
+    found = getattr(broker, purpose)
+    return found if isinstance(found, redis.Redis) else found()
+
+
+def test_a_supervisor_is_not_held_up(own_server):
+    client = Broker(own_server.url).supervisor()
+    assert client.ping()
+    assert own_server.process is not None
+    own_server.process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(redis.TimeoutError):
+        client.ping()
+    assert time.monotonic() - begun < 1.5
+    own_server.process.send_signal(signal.SIGCONT)
+    assert client.ping()
+    client.close()
+
+
+# A reply that is long in coming
+
+
+def test_a_reply_may_take_longer_than_the_client_waits_otherwise(broker):
+    waiter = broker.waiter
+    patience = waiter.connection_pool.connection_kwargs["socket_timeout"]
+    begun = time.monotonic()
+    assert ask(waiter, patience + 5, "BLPOP", "a", patience + 0.3) is None
+    assert time.monotonic() - begun > patience
+
+
+def test_a_reply_that_comes_is_returned_at_once(broker, client):
+    with ThreadPoolExecutor(8) as threads:
+        waiting = [
+            threads.submit(ask, broker.waiter, 10, "BLPOP", f"l{n}", 10)
+            for n in range(8)
+        ]
+        eventually(lambda: client.info("clients")["blocked_clients"] == 8)
+        for n in range(8):
+            client.rpush(f"l{n}", n)
+        replies = [future.result() for future in waiting]
+    assert replies == [[b"l%d" % n, b"%d" % n] for n in range(8)]
+
+
+def test_a_late_reply_is_not_the_next_commands(broker, client):
+    waiter = broker.waiter
+    with pytest.raises(redis.TimeoutError, match=r"0\.1 s"):
+        ask(waiter, 0.1, "BLPOP", "a", 10)
+    client.rpush("a", "late")
+    assert ask(waiter, 5, "PING") == b"PONG"
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        ask(waiter, 5, "GET", "a")
+    assert ask(waiter, 5, "PING") == b"PONG"
+
+
+def test_a_wait_ends_with_its_connection(broker, client):
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(ask, broker.waiter, 10, "BLPOP", "a", 10)
+        eventually(lambda: client.info("clients")["blocked_clients"])
+        client.client_kill_filter(_type="normal", skipme=True)
+        with pytest.raises(redis.ConnectionError):
+            waiting.result()
+    assert ask(broker.waiter, 5, "PING") == b"PONG"
 
 
 class Gate:
@@ -416,12 +476,13 @@ class Gate:
         pytest.param("monitor", 1, 2, False, id="monitor-repeats"),
         pytest.param("waiter", 1, 1, True, id="waiter-does-not"),
         pytest.param("worker", 1, 1, True, id="worker-does-not"),
+        pytest.param("supervisor", 1, 1, True, id="supervisor-does-not"),
     ],
 )
 def test_a_lost_reply(server, client, purpose, lost, sent, fails):
     with Gate(server, lose=lost) as gate:
         broker = Broker(gate.url)
-        user = broker.worker() if purpose == "worker" else getattr(broker, purpose)
+        user = client_for(broker, purpose)
         try:
             assert user.incr("count") == sent
         except redis.ConnectionError:
@@ -432,9 +493,11 @@ def test_a_lost_reply(server, client, purpose, lost, sent, fails):
     assert client.get("count") == str(sent).encode()
 
 
-@pytest.mark.parametrize("purpose", ["producer", "monitor", "waiter", "worker"])
+@pytest.mark.parametrize(
+    "purpose", ["producer", "monitor", "waiter", "worker", "supervisor"]
+)
 def test_an_idle_connection_that_was_closed_is_replaced(broker, client, purpose):
-    user = broker.worker() if purpose == "worker" else getattr(broker, purpose)
+    user = client_for(broker, purpose)
     client.client_kill_filter(_id=user.client_id())
     assert user.ping()
     user.connection_pool.disconnect()

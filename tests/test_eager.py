@@ -437,13 +437,23 @@ def test_ignore_calls_no_link(app: Flask):
     assert result.children == []
 
 
-def test_reject_is_a_failure(quiet: Flask):
-    @tq.task
-    def refuse() -> None:
-        raise Reject("bad", requeue=False)
+@pytest.mark.parametrize("requeue", [False, True])
+def test_reject_is_a_failure(quiet: Flask, requeue: bool):
+    """There is no queue to put it back into."""
+    runs = []
 
-    result = refuse.delay()
-    assert (result.state, result.result.reason) == ("FAILURE", "bad")
+    @tq.task(autoretry_for=(Exception,))
+    def refuse() -> None:
+        runs.append("run")
+        raise Reject("bad", requeue=requeue)
+
+    result = refuse.apply_async(link=add.si(1, 2), link_error=by_id.s())
+    assert (result.state, result.retries, runs) == ("FAILURE", 0, ["run"])
+    assert (result.result.reason, result.result.requeue) == ("bad", requeue)
+    assert "Reject" in (result.traceback or "")
+    assert [child.get() for child in result.children] == [result.id]
+    with pytest.raises(Reject):
+        refuse.apply(throw=True)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The handle of a job where Redis hangs, and where RQ's own tools changed the job."""
+"""The handle of a job where Redis hangs, and of jobs in odd states."""
 
 from __future__ import annotations
 
@@ -8,97 +8,205 @@ import time
 import typing as t
 
 import pytest
+import redis
 from flask import Flask
-from redis.exceptions import ResponseError
+from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from flask_taskqueue import AsyncResult, TaskQueue
-from flask_taskqueue.errors import JobNotFound, ResultTimeout, TaskRevokedError
+from flask_taskqueue import AsyncResult, Task, TaskQueue
+from flask_taskqueue.errors import (
+    Ignore,
+    JobNotFound,
+    ResultTimeout,
+    TaskRevokedError,
+)
 
-from .running import run_all
+from . import running
 from .servers import Server
+
+tq = TaskQueue()
 
 SLACK = 3.0
 """Factor for bounds on a busy machine."""
 
 
-def bind(url: str) -> tuple[Flask, t.Any]:
+@tq.task(bind=True, max_retries=1)
+def flaky(self: Task[[float], None], countdown: float) -> None:
+    self.update_state(state="WORKING", meta={"at": 1})
+    raise self.retry(exc=ValueError("attempt"), countdown=countdown)
+
+
+@tq.task(bind=True)
+def skip(self: Task[[], None]) -> None:
+    self.update_state(state="SKIPPED", meta={"why": "so"})
+    raise Ignore
+
+
+def make_app(url: str) -> Flask:
     app = Flask(__name__)
     app.config["TASKQUEUE_URL"] = url
-    tq = TaskQueue(app)
+    tq.init_app(app)
+    return app
 
-    @tq.task(name="fails", autoretry_for=(ValueError,), default_retry_delay=600)
-    def fails() -> None:
-        raise ValueError("no")
 
-    return app, fails
+@pytest.fixture
+def app(redis_url: str) -> t.Iterator[Flask]:
+    app = make_app(redis_url)
+    with app.app_context():
+        yield app
+        tq.state.broker.close()
+
+
+def fetch(client: redis.Redis, job_id: str) -> Job:
+    return Job.fetch(job_id, connection=client, serializer=JSONSerializer)
+
+
+# --- how long it waits --------------------------------------------------------
 
 
 def test_get_ends_in_time_when_redis_hangs(own_server: Server):
-    app, fails = bind(own_server.url)
+    app = make_app(own_server.url)
     with app.app_context():
-        result = fails.delay()
+        result = flaky.delay(0)
         assert own_server.process is not None
         stop = threading.Timer(0.3, own_server.process.send_signal, [signal.SIGSTOP])
         stop.start()
         began = time.monotonic()
         try:
-            with pytest.raises(ResultTimeout):
+            with pytest.raises(ResultTimeout, match="Redis was away"):
                 result.get(timeout=1)
-            assert time.monotonic() - began < 1.5 * SLACK
+            assert 1 <= time.monotonic() - began < 1.5 * SLACK
         finally:
             stop.join()
             own_server.process.send_signal(signal.SIGCONT)
+        tq.state.broker.close()
 
 
-def test_a_job_cancelled_by_rq_between_attempts_is_revoked(
-    redis_url: str, client: t.Any
+def test_a_connection_serves_one_wait_after_the_other(app: Flask, client: redis.Redis):
+    result = flaky.delay(0)
+
+    def identities() -> set[str]:
+        return {found["id"] for found in t.cast(t.Any, client.client_list())}
+
+    known: list[set[str]] = []
+    for _ in range(3):
+        with pytest.raises(ResultTimeout, match="is PENDING"):
+            result.get(timeout=0.05)
+        known.append(identities())
+    assert known[0] == known[1] == known[2]
+
+
+# --- revoked ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["rq", "ours"])
+def test_a_revoked_job_was_revoked_whatever_it_failed_with_before(
+    app: Flask, client: redis.Redis, way: str
 ):
-    app, fails = bind(redis_url)
-    with app.app_context():
-        result = fails.delay()
-        run_all(app.extensions["taskqueue"].state, client, ["default"])
-        assert (result.state, result.retries) == ("RETRY", 1)
-        job = Job.fetch(result.id, connection=client, serializer=JSONSerializer)
-        job.cancel()
-        assert result.state == "REVOKED"
-        with pytest.raises(TaskRevokedError):
-            result.get(timeout=1)
-        assert isinstance(result.info, TaskRevokedError)
+    result = flaky.delay(60)
+    running.run_all(tq.state, client)
+    assert (result.state, str(result.info)) == ("RETRY", "attempt")
+    assert "ValueError" in (result.traceback or "")
+    if way == "rq":
+        fetch(client, result.id).cancel()
+    else:
+        result.revoke()
+    assert (result.state, result.ready()) == ("REVOKED", True)
+    with pytest.raises(TaskRevokedError, match="revoked"):
+        result.get(timeout=1)
+    for error in (result.info, result.result, result.get(propagate=False)):
+        assert isinstance(error, TaskRevokedError)
+    assert result.traceback is None
 
 
-def test_a_job_requeued_by_rq_begins_anew(redis_url: str, client: t.Any):
-    app, fails = bind(redis_url)
-    with app.app_context():
-        result = fails.apply_async(max_retries=1, default_retry_delay=0)
-        run_all(app.extensions["taskqueue"].state, client, ["default"])
-        assert (result.state, result.retries) == ("FAILURE", 1)
-        Job.fetch(result.id, connection=client, serializer=JSONSerializer).requeue()
-        assert (result.state, result.info, result.traceback) == ("PENDING", {}, None)
+# --- requeued -----------------------------------------------------------------
 
 
-def test_a_status_nobody_knows_is_ready(redis_url: str, client: t.Any):
-    app, fails = bind(redis_url)
-    with app.app_context():
-        result = fails.delay()
-        client.hset(f"rq:job:{result.id}", "status", "garbage")
-        assert (result.state, result.ready()) == ("UNKNOWN", True)
-        with pytest.raises(JobNotFound):
-            result.get(timeout=1)
+def test_a_requeued_job_waits_as_a_new_one(app: Flask, client: redis.Redis):
+    result = flaky.delay(0)
+    running.run_all(tq.state, client)
+    assert (result.state, result.retries) == ("FAILURE", 1)
+    assert len(result.errors) == 2
+    fetch(client, result.id).requeue()
+    assert (result.state, result.ready()) == ("PENDING", False)
+    assert (result.info, result.result, result.traceback) == ({}, None, None)
+    assert (result.progress, result.retries, result.errors) == (None, 0, [])
+    with pytest.raises(ResultTimeout, match="is PENDING"):
+        result.get(timeout=0)
+    claimed = running.claim(client)
+    assert claimed is not None
+    assert (result.state, result.result, result.retries) == ("STARTED", None, 0)
+    running.run(tq.state, client, claimed)
+    assert (result.state, result.retries) == ("RETRY", 1)
 
 
-def test_an_id_that_is_no_text_is_unknown(redis_url: str):
-    app, _ = bind(redis_url)
-    with app.app_context():
-        result: AsyncResult[t.Any] = AsyncResult("\ud800")
-        assert (result.state, result.args) == ("UNKNOWN", None)
+def test_a_requeued_job_that_was_ignored_says_nothing(app: Flask, client: redis.Redis):
+    result = skip.delay()
+    running.run_all(tq.state, client)
+    assert (result.state, result.info) == ("SKIPPED", {"why": "so"})
+    Queue(connection=client, serializer=JSONSerializer).enqueue_job(
+        fetch(client, result.id)
+    )
+    assert (result.state, result.info, result.progress) == ("PENDING", {}, None)
 
 
-def test_a_refusal_is_not_taken_for_an_unknown_job(own_server: Server):
+# --- odd jobs -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["odd", "FINISHED", "?"])
+def test_of_an_unknown_status_nothing_more_is_to_come(
+    app: Flask, client: redis.Redis, status: str
+):
+    result = flaky.delay(0)
+    client.hset(f"rq:job:{result.id}", "status", status)
+    assert (result.state, result.ready()) == ("UNKNOWN", True)
+    assert (result.successful(), result.failed(), result.info) == (False, False, {})
+    with pytest.raises(JobNotFound):
+        result.get(timeout=1)
+
+
+@pytest.mark.parametrize("said", ["UNKNOWN", "SUCCESS", "FAILURE", "PENDING"])
+def test_what_a_task_says_of_itself_does_not_end_it(
+    app: Flask, client: redis.Redis, said: str
+):
+    result = flaky.delay(0)
+    fields = {"status": "started", "tq_state": said, "tq_info": "{}"}
+    client.hset(f"rq:job:{result.id}", mapping=fields)
+    assert (result.state, result.ready()) == (said, False)
+    assert (result.successful(), result.failed()) == (False, False)
+    with pytest.raises(ResultTimeout):
+        result.get(timeout=0)
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["redis", "eager"])
+@pytest.mark.parametrize("job_id", ["\ud800", "x\udfff" * 100], ids=["one", "many"])
+def test_an_id_no_bytes_can_hold_is_unknown(app: Flask, job_id: str, eager: bool):
+    app.config["TASKQUEUE_EAGER"] = eager
+    result: AsyncResult[object] = AsyncResult(job_id)
+    assert (result.state, result.ready(), result.exists()) == ("UNKNOWN", True, False)
+    assert (result.args, result.name, result.errors) == (None, None, [])
+    with pytest.raises(JobNotFound):
+        result.get(timeout=1)
+    result.revoke()
+    result.forget()
+
+
+def test_the_name_of_a_plain_job_is_without_its_arguments(
+    app: Flask, client: redis.Redis
+):
+    queue = Queue(connection=client, serializer=JSONSerializer)
+    job = queue.enqueue("mail.send", "hush", key="hush-hush")
+    assert "hush" in job.description
+    assert AsyncResult(job.id).name == "mail.send"
+
+
+@pytest.mark.parametrize("read", ["state", "args"])
+def test_a_refusal_is_not_taken_for_an_unknown_job(own_server: Server, read: str):
     with own_server.client() as admin:
         admin.acl_setuser("blind", enabled=True, nopass=True, commands=["+ping"])
-    url = own_server.url.replace("redis://", "redis://blind:x@")
-    app, _ = bind(url)
-    with app.app_context(), pytest.raises(ResponseError, match="NOPERM|permission"):
-        _ = AsyncResult[t.Any]("some-id").state
+    app = make_app(own_server.url.replace("redis://", "redis://blind:x@"))
+    with app.app_context():
+        with pytest.raises(redis.ResponseError, match="NOPERM|permission"):
+            getattr(AsyncResult[object]("some-id"), read)
+        tq.state.broker.close()

@@ -41,24 +41,19 @@ _BRIEF = {
     "retry_on_error": [redis.ConnectionError],  # redis-py before 6 asks for both.
 }
 
+# Repeated by its caller, who knows what that means.
+_ONCE = {
+    "socket_connect_timeout": 1,
+    "socket_timeout": 1,
+    "retry": Retry(NoBackoff(), 0),
+}
+
 _PURPOSES: dict[str, dict[str, t.Any]] = {
     "producer": _BRIEF,
     "monitor": _BRIEF,
-    "waiter": {
-        "socket_connect_timeout": 1,
-        "socket_timeout": 15,
-        "retry": Retry(NoBackoff(), 0),
-    },
-    "supervisor": {
-        "socket_connect_timeout": 1,
-        "socket_timeout": 1,
-        "retry": Retry(NoBackoff(), 0),
-    },
-    "worker": {
-        "socket_connect_timeout": 2,
-        "socket_timeout": 10,
-        "retry": Retry(NoBackoff(), 0),
-    },
+    "waiter": _ONCE,
+    "supervisor": _ONCE,
+    "worker": {**_ONCE, "socket_connect_timeout": 2, "socket_timeout": 10},
 }
 
 
@@ -131,7 +126,7 @@ class Broker:
 
     @property
     def waiter(self) -> redis.Redis:
-        """For reads that block for up to 5 s. Tries nothing twice."""
+        """For :func:`.held.ask`. Tries nothing twice."""
         return self._shared("waiter")
 
     def worker(self) -> redis.Redis:

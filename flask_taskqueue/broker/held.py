@@ -173,8 +173,8 @@ class Subscription(Held):
 def ask(client: redis.Redis, patience: float, *command: str | bytes | float) -> t.Any:
     """Send a command that waits at the server, on a connection of the pool.
 
-    :param patience: Seconds after which its reply is no longer waited for, whatever
-        the client's ``socket_timeout`` is.
+    :param patience: Seconds until its reply has to begin. The client's own
+        ``socket_timeout`` is that of connecting, and of the rest of the reply.
     :return: The reply as the server sent it.
     :raises redis.TimeoutError: No reply came in time; the connection is dropped.
     :raises redis.RedisError: The server's error, or a lost connection.
@@ -187,6 +187,7 @@ def ask(client: redis.Redis, patience: float, *command: str | bytes | float) -> 
             raise TimeoutError(f"no reply within {patience:g} s")
         return connection.read_response()
     except BaseException:
+        # Its reply must not become that of the next command.
         connection.disconnect()
         raise
     finally:

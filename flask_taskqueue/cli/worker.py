@@ -29,7 +29,7 @@ from ..worker.supervisor import GAVE_BACK, Supervisor, WorkerOptions
 
 POOLS = ("prefork", "solo")
 NOT_OFFERED = {
-    "eventlet": "eventlet is no longer developed by its authors; use prefork or solo",
+    "eventlet": "its authors advise against eventlet; use prefork or solo",
 }
 LEVELS = ("debug", "info", "warning", "error", "critical")
 

@@ -14,7 +14,7 @@ class Timer(t.Protocol):
     """How a pool interrupts the function that runs in a slot."""
 
     def limit(
-        self, seconds: float | None, error: type[BaseException]
+        self, seconds: float | None, error: type[Exception]
     ) -> t.ContextManager[None]:
         """A context that raises ``error`` inside itself after ``seconds``."""
 
@@ -23,9 +23,7 @@ class NoTimer:
     """For where nothing can interrupt a function: the limit is not kept."""
 
     @contextmanager
-    def limit(
-        self, seconds: float | None, error: type[BaseException]
-    ) -> Iterator[None]:
+    def limit(self, seconds: float | None, error: type[Exception]) -> Iterator[None]:
         """A context without a limit."""
         yield
 
@@ -34,7 +32,7 @@ class AlarmTimer:
     """``SIGALRM`` in the main thread, to the microsecond."""
 
     def __init__(self) -> None:
-        self._error: type[BaseException] | None = None
+        self._error: type[Exception] | None = None
         signal.signal(signal.SIGALRM, self._ring)
 
     def _ring(self, *_: object) -> None:
@@ -46,9 +44,7 @@ class AlarmTimer:
                 raise error
 
     @contextmanager
-    def limit(
-        self, seconds: float | None, error: type[BaseException]
-    ) -> Iterator[None]:
+    def limit(self, seconds: float | None, error: type[Exception]) -> Iterator[None]:
         """A context that raises ``error`` inside itself after ``seconds``."""
         if seconds is None:
             yield

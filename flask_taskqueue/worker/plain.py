@@ -42,7 +42,7 @@ def resolve(name: str, patterns: t.Collection[str]) -> t.Callable[..., t.Any] | 
     parts = name.split(".")
     for size in (1, 2):
         module_name, path = ".".join(parts[:-size]), parts[-size:]
-        if not module_name:
+        if not module_name or module_name[0] == ".":
             break
         try:
             module = importlib.import_module(module_name)

@@ -185,7 +185,7 @@ class Supervisor:
     def _serve(self) -> None:
         clock = self.upkeep.clock
         now = time.monotonic()
-        if any(child.board.read().lease for child in self.staff.children):
+        if self.upkeep.has_news(self.staff.children):
             clock.renew = min(clock.renew, now + RENEW_EVERY)
         if now >= clock.renew:
             self._renew()

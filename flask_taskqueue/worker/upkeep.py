@@ -19,6 +19,7 @@ from .. import keys
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.wire import Argument, Lease, Renewed, Swept
+from .board import Seen
 from .loop import LEASE
 from .plain import is_admitted
 from .pools import Child
@@ -54,6 +55,15 @@ MOST_PRUNED = 1000
 LATER = float("inf")
 
 
+Totals = tuple[int, int, float]
+NONE_YET: Totals = (0, 0, 0.0)
+
+
+def _totals(seen: Seen) -> Totals:
+    """Jobs succeeded, jobs failed and seconds worked by a child since it began."""
+    return seen.succeeded, seen.failed, seen.worked
+
+
 @dataclass(slots=True)
 class Clock:
     """When each duty is due, by the monotonic clock."""
@@ -83,33 +93,40 @@ class Upkeep:
         self._name = name
         self._queues = queues
         self._birth = datetime.now(UTC)
-        self._flushed: dict[str, tuple[int, int, float]] = {}
+        self._flushed: dict[str, Totals] = {}
         self._nothing_at = -SWEEP_GAP
         self._swept_all_at = -SWEEP_ALL_EVERY
         self.clock = Clock()
         self.suspended = False
         self.paused: Collection[str] = ()
 
+    def has_news(self, children: Sequence[Child]) -> bool:
+        """Something runs, or has run since the last renewal."""
+        return any(
+            seen.lease or _totals(seen) != self._flushed.get(child.label, NONE_YET)
+            for child in children
+            for seen in [child.board.read()]
+        )
+
     def renew(self, children: Sequence[Child]) -> Renewed:
         """Extend the leases of what runs, flush counters and the record."""
         seen = {child.label: child.board.read() for child in children}
         held = [state.lease for state in seen.values() if state.lease]
-        totals = {
-            label: (state.succeeded, state.failed, state.worked)
-            for label, state in seen.items()
-        }
-        more = [0.0, 0.0, 0.0]
-        for label, total in totals.items():
-            before = self._flushed.get(label, (0, 0, 0.0))
-            for i in range(3):
-                more[i] += total[i] - before[i]
+        totals = {label: _totals(state) for label, state in seen.items()}
+        succeeded, failed, worked = (
+            sum(
+                total[i] - self._flushed.get(label, NONE_YET)[i]
+                for label, total in totals.items()
+            )
+            for i in range(3)
+        )
         answer = scripts.renew(
             self._client,
             self._name,
             lease=LEASE,
             record_ttl=RECORD_TTL,
             record=self._record(held),
-            counters=(int(more[0]), int(more[1]), more[2]),
+            counters=(int(succeeded), int(failed), worked),
             queues=self._queues,
             held=held,
         )
@@ -125,7 +142,7 @@ class Upkeep:
             "queues": ",".join(self._queues),
             "pid": os.getpid(),
             "hostname": socket.gethostname(),
-            "ip_address": "",
+            "ip_address": "unknown",
             "version": VERSION,
             "python_version": platform.python_version(),
             "state": "busy" if held else "idle",

@@ -141,7 +141,7 @@ def test_loglevels_in_any_case_leave_out_what_is_below(jobs: AppFolder, tasks: t
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-P", "eventlet"], "eventlet is no longer developed"),
+        (["-P", "eventlet"], "its authors advise against eventlet"),
         (["-P", "fibers"], "prefork, solo"),
         (["-P", "solo", "-c", "2"], "solo runs one job at a time"),
         (["-c", "0"], "a number >= 1 or auto"),
@@ -468,3 +468,16 @@ def test_children_of_every_attempt_are_kept(jobs: AppFolder, tasks: t.Any):
     result = tasks.enqueue_and_retry.delay()
     result.get(timeout=10)
     assert [child.get(timeout=10) for child in result.children] == [1, 2]
+
+
+def test_rq_counts_short_jobs_soon(jobs: AppFolder, tasks: t.Any, client: t.Any):
+    jobs.worker("-c", "1")
+    assert tasks.add.delay(1, 2).get(timeout=10) == 3
+    tasks.fail.delay("no").get(timeout=10, propagate=False)
+
+    def counted() -> bool:
+        (found,) = RqWorker.all(connection=client)
+        return (found.successful_job_count, found.failed_job_count) == (1, 1)
+
+    # With the next renewal: 3 s after it ran, not with an idle worker's next sign.
+    eventually(counted, timeout=9)

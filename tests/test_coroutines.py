@@ -1,0 +1,295 @@
+"""Coroutines run to their end, and what a soft limit does to one that awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+import traceback
+import typing as t
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+import pytest
+
+from flask_taskqueue import _rq
+from flask_taskqueue.coroutines import interrupt, run
+from flask_taskqueue.errors import SoftTimeLimitExceeded
+from flask_taskqueue.worker.limits import AlarmTimer
+
+Function = Callable[[], Coroutine[t.Any, t.Any, t.Any]]
+
+
+@pytest.fixture
+def timer() -> Iterator[AlarmTimer]:
+    before = signal.getsignal(signal.SIGALRM)
+    yield AlarmTimer()
+    signal.signal(signal.SIGALRM, before)
+
+
+def limited(
+    timer: AlarmTimer,
+    function: Function,
+    kind: type[Exception] = SoftTimeLimitExceeded,
+) -> t.Any:
+    begun = time.monotonic()
+    try:
+        with timer.limit(0.1, kind):
+            return run(function())
+    finally:
+        assert time.monotonic() - begun < 5
+
+
+def test_a_coroutine_is_run_to_its_end():
+    async def add(x: int, y: int) -> int:
+        await asyncio.sleep(0)
+        return x + y
+
+    assert run(add(1, 2)) == 3
+
+
+def test_what_a_coroutine_raises_is_raised():
+    async def fail(error: BaseException) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    for error in (KeyError("x"), asyncio.CancelledError("own"), SystemExit(3)):
+        with pytest.raises(type(error)) as caught:
+            run(fail(error))
+        assert caught.value.args == error.args
+
+
+def test_inside_a_loop_it_is_refused_and_nothing_is_left():
+    async def inner() -> None:
+        raise AssertionError("it runs")
+
+    async def outer() -> str:
+        with pytest.raises(RuntimeError, match="running event loop"):
+            run(inner())
+        return "refused"
+
+    assert run(outer()) == "refused"
+
+
+# --- where it waits -----------------------------------------------------------
+
+
+async def sleeps() -> None:
+    await asyncio.sleep(60)
+
+
+async def awaits_another() -> None:
+    await sleeps()
+
+
+async def awaits_a_future() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def awaits_a_task() -> None:
+    await asyncio.create_task(sleeps())
+
+
+async def gathers() -> None:
+    await asyncio.gather(sleeps(), sleeps())
+
+
+async def waits_for() -> None:
+    await asyncio.wait_for(sleeps(), 60)
+
+
+async def is_in_a_timeout() -> None:
+    async with asyncio.timeout(60):
+        await sleeps()
+
+
+async def iterates() -> None:
+    async def numbers() -> t.AsyncIterator[int]:
+        await sleeps()
+        yield 1
+
+    async for _ in numbers():
+        pass
+
+
+async def blocks() -> None:
+    time.sleep(60)
+
+
+async def computes() -> None:
+    while True:
+        pass
+
+
+async def yields_all_the_time() -> None:
+    while True:
+        await asyncio.sleep(0)
+
+
+async def lets_a_task_compute() -> None:
+    await asyncio.create_task(yields_all_the_time())
+
+
+async def lets_a_callback_compute() -> None:
+    loop = asyncio.get_running_loop()
+
+    def spin() -> None:
+        end = time.monotonic() + 0.02
+        while time.monotonic() < end:
+            pass
+        loop.call_soon(spin)
+
+    loop.call_soon(spin)
+    await loop.create_future()
+
+
+async def awaits_one_that_refuses_to_stop() -> None:
+    async def refuse() -> str:
+        try:
+            await sleeps()
+        except asyncio.CancelledError:
+            return "no"
+        return "slept"
+
+    await asyncio.create_task(refuse())
+
+
+async def awaits_one_that_fails_to_stop() -> None:
+    async def fail() -> None:
+        try:
+            await sleeps()
+        finally:
+            raise KeyError("clean-up")
+
+    await asyncio.create_task(fail())
+
+
+PLACES: list[Function] = [
+    sleeps, awaits_another, awaits_a_future, awaits_a_task, gathers, waits_for,
+    is_in_a_timeout, iterates, blocks, computes, yields_all_the_time,
+    lets_a_task_compute, lets_a_callback_compute, awaits_one_that_refuses_to_stop,
+    awaits_one_that_fails_to_stop,
+]  # fmt: skip
+
+EVERY_PLACE = pytest.mark.parametrize("place", PLACES, ids=lambda f: f.__name__)
+
+
+@EVERY_PLACE
+def test_a_soft_limit_can_be_caught_where_it_waits(timer: AlarmTimer, place: Function):
+    async def careful() -> str:
+        try:
+            await place()
+        except SoftTimeLimitExceeded as error:
+            said = str(error)
+        # It goes on as if nothing had been cancelled.
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await sleeps()
+        return said
+
+    assert limited(timer, careful) == "the soft time limit is over"
+
+
+@pytest.mark.parametrize("kind", [SoftTimeLimitExceeded, _rq.JobTimeoutException])
+@EVERY_PLACE
+def test_a_soft_limit_that_is_not_caught_is_raised(
+    timer: AlarmTimer, place: Function, kind: type[Exception]
+):
+    cleaned = []
+
+    async def careless() -> None:
+        try:
+            await place()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append("up")
+
+    with pytest.raises(kind) as caught:
+        limited(timer, careless, kind)
+    assert type(caught.value) is kind
+    assert cleaned == ["up"]
+    frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert place.__name__ in frames
+
+
+def test_what_it_raises_instead_counts(timer: AlarmTimer):
+    async def gives_up() -> None:
+        try:
+            await sleeps()
+        except SoftTimeLimitExceeded as error:
+            raise ValueError("too slow") from error
+
+    with pytest.raises(ValueError, match="too slow") as caught:
+        limited(timer, gives_up)
+    assert isinstance(caught.value.__cause__, SoftTimeLimitExceeded)
+
+
+def test_a_task_group_stops_its_tasks(timer: AlarmTimer):
+    ended: list[str] = []
+
+    async def member() -> None:
+        try:
+            await sleeps()
+        except asyncio.CancelledError:
+            ended.append("stopped")
+            raise
+
+    async def group() -> str:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(member())
+                tasks.create_task(member())
+        except SoftTimeLimitExceeded:
+            return f"caught after {ended}"
+        return "never"
+
+    assert limited(timer, group) == "caught after ['stopped', 'stopped']"
+
+
+def test_a_lock_it_waited_for_is_free_for_others(timer: AlarmTimer):
+    async def locks() -> str:
+        lock = asyncio.Lock()
+        await lock.acquire()
+        with pytest.raises(SoftTimeLimitExceeded):
+            await lock.acquire()
+        lock.release()
+        await asyncio.wait_for(lock.acquire(), 1)
+        return "locked"
+
+    assert limited(timer, locks) == "locked"
+
+
+def test_a_limit_that_is_kept_does_nothing(timer: AlarmTimer):
+    async def quick() -> str:
+        await asyncio.sleep(0.01)
+        return "in time"
+
+    assert limited(timer, quick) == "in time"
+    assert run(asyncio.sleep(0.15, "after")) == "after"
+
+
+def test_a_limit_is_over_while_the_loop_cleans_up(timer: AlarmTimer):
+    """The coroutine has ended; what it left behind has not."""
+
+    async def lingers() -> None:
+        while True:
+            try:
+                await sleeps()
+            except asyncio.CancelledError:
+                pass
+
+    async def leaves_one() -> None:
+        kept.append(asyncio.create_task(lingers()))
+        await asyncio.sleep(0)
+
+    kept: list[Awaitable[None]] = []
+    with pytest.raises(SoftTimeLimitExceeded):
+        limited(timer, leaves_one)
+    kept.clear()
+
+
+def test_where_no_coroutine_runs_nothing_is_interrupted():
+    assert not interrupt(SoftTimeLimitExceeded("late"))
