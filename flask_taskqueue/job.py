@@ -101,8 +101,6 @@ class StoredJob:
         self._parsed: dict[str, t.Any] = {}
         self.queue = queue or self.text("origin")
 
-    # --- how fields are read --------------------------------------------------
-
     def text(self, name: str, default: str = "") -> str:
         """A field as text."""
         raw = self.fields.get(name.encode())
@@ -169,8 +167,6 @@ class StoredJob:
             except (ValueError, RecursionError) as error:
                 raise DecodeError(f"the job's field {name!r} is not JSON") from error
         return self._parsed[name]
-
-    # --- what they mean -------------------------------------------------------
 
     @property
     def exists(self) -> bool:

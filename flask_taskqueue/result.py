@@ -76,8 +76,6 @@ class AsyncResult(t.Generic[R_co]):
         """The same as ``id``."""
         return self.id
 
-    # --- where it is ---
-
     @property
     def state(self) -> str:
         """One of :mod:`.states`, or what the running task says of itself."""
@@ -105,8 +103,6 @@ class AsyncResult(t.Generic[R_co]):
     def exists(self) -> bool:
         """Whether there is such a job."""
         return self._now.stored.exists
-
-    # --- what came of it ---
 
     @property
     def result(self) -> t.Any:
@@ -213,8 +209,6 @@ class AsyncResult(t.Generic[R_co]):
         # A server that hangs must not make the caller wait longer than it said.
         ask(self._app.broker.waiter, seconds + PATIENCE, *command)
 
-    # --- what else is known ---
-
     @property
     def name(self) -> str | None:
         """Name of the task."""
@@ -290,8 +284,6 @@ class AsyncResult(t.Generic[R_co]):
         raws = [stored.fields[name] for name in names if name in stored.fields]
         accept = self._app.config.accept_content
         return [rebuild_error(raw, accept) for raw in raws]
-
-    # --- changing it ---
 
     def forget(self) -> None:
         """Make it unknown. If it has not ended it still runs.

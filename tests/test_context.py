@@ -195,9 +195,6 @@ def test_an_error_in_teardown_is_logged_and_changes_nothing(
     assert "the teardown is broken" in str(logged[0].exc_info[1])
 
 
-# --- what travels --------------------------------------------------------------
-
-
 def test_headers_of_the_request_travel(site: Site):
     given = {"X-Request-ID": "r-1", "X-Other": "o", "Authorization": "Bearer x"}
     with site.app.test_request_context(headers=given):

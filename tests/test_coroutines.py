@@ -70,9 +70,6 @@ def test_inside_a_loop_it_is_refused_and_nothing_is_left():
     assert run(outer()) == "refused"
 
 
-# --- where it waits -----------------------------------------------------------
-
-
 async def sleeps() -> None:
     await asyncio.sleep(60)
 

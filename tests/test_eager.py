@@ -126,9 +126,6 @@ def by_id(job_id: str) -> str:
     return job_id
 
 
-# --- results ------------------------------------------------------------------
-
-
 def test_a_call_runs_at_once_and_its_result_answers_everything(app: Flask):
     result = add.apply_async((1,), {"y": 2}, queue="q", headers={"owner": 1})
     assert (result.state, result.status) == ("SUCCESS", "SUCCESS")
@@ -239,9 +236,6 @@ def test_a_coroutine_is_run_to_its_end(app: Flask):
     assert later.delay(1).get() == f"{__name__} {later.name} 1"
 
 
-# --- where it runs ------------------------------------------------------------
-
-
 def test_nothing_of_the_caller_is_visible(app: Flask):
     g.user = "me"
     with app.test_request_context("/"):
@@ -265,9 +259,6 @@ def test_it_is_the_workers_own_code(app: Flask, monkeypatch: pytest.MonkeyPatch)
         Executor, "run", lambda *args: ran.append(args[1].id) or run(*args)
     )
     assert ran == [] != [add.delay(1, 2).id] == ran
-
-
-# --- errors -------------------------------------------------------------------
 
 
 def test_an_error_is_raised_in_the_caller(app: Flask):
@@ -324,9 +315,6 @@ def test_a_name_without_code_here_is_not_run(app: Flask):
         tq.send_task("elsewhere.job", task_id="nowhere")
     assert AsyncResult("nowhere").state == "UNKNOWN"
     assert tq.send_task(add.name, (1, 2)).get() == 3
-
-
-# --- retries ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("good_at", [0, 1, 3])
@@ -416,9 +404,6 @@ def test_signed_jobs_go_the_same_way(content: str):
             _ = result.args
 
 
-# --- states -------------------------------------------------------------------
-
-
 def test_progress_shows_while_it_runs(app: Flask):
     result = report.delay("ANYTHING")
     assert result.get() == "ANYTHING"
@@ -470,9 +455,6 @@ def test_an_expired_job_is_revoked(quiet: Flask, expires: t.Any):
     with pytest.raises(TaskRevokedError, match="expired"):
         result.get()
     assert add.apply_async((1, 2), expires=60).get() == 3
-
-
-# --- what follows -------------------------------------------------------------
 
 
 def test_links_run_after_it(app: Flask):

@@ -127,8 +127,6 @@ def test_scripts_and_type_marker_are_part_of_the_package():
         assert "flask_taskqueue/py.typed" in recorded
 
 
-# --- a web process cannot end on another Redis unnoticed -----------------------
-
 WSGI = """
 import where
 app = where.create_app()           # Redis is not needed to start

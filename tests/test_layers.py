@@ -25,7 +25,7 @@ LAYERS = [
     " coroutines beat.schedules broker.url broker.trouble broker.held broker.connection"
     " broker.embedded broker.guardian",
     "option_values arguments",
-    "options signature request context appstate broker.wire broker.scripts",
+    "options signature inside request context appstate broker.wire broker.scripts",
     "job",
     "links worker.limits worker.plain worker.endings",
     "producer worker.opening worker.execution worker.outcome"

@@ -62,9 +62,6 @@ def fetch(client: redis.Redis, job_id: str) -> Job:
     return Job.fetch(job_id, connection=client, serializer=JSONSerializer)
 
 
-# --- how long it waits --------------------------------------------------------
-
-
 def test_get_ends_in_time_when_redis_hangs(own_server: Server):
     app = make_app(own_server.url)
     with app.app_context():
@@ -97,9 +94,6 @@ def test_a_connection_serves_one_wait_after_the_other(app: Flask, client: redis.
     assert known[0] == known[1] == known[2]
 
 
-# --- revoked ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("way", ["rq", "ours"])
 def test_a_revoked_job_was_revoked_whatever_it_failed_with_before(
     app: Flask, client: redis.Redis, way: str
@@ -118,9 +112,6 @@ def test_a_revoked_job_was_revoked_whatever_it_failed_with_before(
     for error in (result.info, result.result, result.get(propagate=False)):
         assert isinstance(error, TaskRevokedError)
     assert result.traceback is None
-
-
-# --- requeued -----------------------------------------------------------------
 
 
 def test_a_requeued_job_waits_as_a_new_one(app: Flask, client: redis.Redis):
@@ -149,9 +140,6 @@ def test_a_requeued_job_that_was_ignored_says_nothing(app: Flask, client: redis.
         fetch(client, result.id)
     )
     assert (result.state, result.info, result.progress) == ("PENDING", {}, None)
-
-
-# --- odd jobs -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ["odd", "FINISHED", "?"])

@@ -134,9 +134,6 @@ def lease_left(client: Client, lease: Lease) -> float:
     )
 
 
-# --- enqueue ------------------------------------------------------------------
-
-
 def test_enqueue_writes_a_hash_that_rq_reads_and_adds_to_the_end(client: Client):
     before = datetime.now(UTC)
     put(client, "a")
@@ -230,9 +227,6 @@ def test_enqueue_many_returns_a_code_for_each(client: Client):
     jobs = [(new(job_id), f"n {job_id}") for job_id in ("a", "b", "c")]
     assert scripts.enqueue_many(client, jobs) == [1, 0, 1]
     assert scripts.enqueue_many(client, jobs) == [2, 0, 2]
-
-
-# --- claim --------------------------------------------------------------------
 
 
 def test_claim_takes_queues_in_order_and_jobs_first_in_first_out(client: Client):
@@ -409,9 +403,6 @@ def test_claim_repeated_takes_a_job_where_the_first_had_not_come_through(
     assert take(client, 1, again=True).id == "a"
 
 
-# --- finish -------------------------------------------------------------------
-
-
 def test_finish_stores_one_end_and_claims_in_the_same_call(client: Client):
     lease = running(client)
     put(client, "b")
@@ -537,9 +528,6 @@ def test_every_end_takes_two_expired_members_out_of_its_registry(client: Client)
     assert left == [b"RQ for ever", b"old2", b"old3", b"old4", b"a", b"for ever"]
 
 
-# --- retry --------------------------------------------------------------------
-
-
 def test_retry_schedules_the_next_attempt_and_keeps_the_error(client: Client):
     lease = running(client)
     due = f"{time.time() + 30:.6f}"
@@ -619,9 +607,6 @@ def test_retry_of_a_job_that_is_none_any_more_drops_it(
     assert waiting(client) == []
 
 
-# --- renew --------------------------------------------------------------------
-
-
 def renew(client: Client, *held: Lease, **given: t.Any) -> t.Any:
     """A renewal with a worker's numbers."""
     facts: dict[str, t.Any] = {
@@ -694,9 +679,6 @@ def test_renew_makes_no_hash_of_a_job_that_is_none_any_more(
     assert lease_left(client, other) > 9
 
 
-# --- release ------------------------------------------------------------------
-
-
 def test_release_puts_jobs_back_in_front_in_order(client: Client):
     held = [running(client, job_id) for job_id in "abc"]
     put(client, "d")
@@ -719,9 +701,6 @@ def test_release_ends_what_may_not_run_twice_or_was_revoked(client: Client):
     assert waiting(client) == ["b"]
     assert error(client, "a") == ("WorkerLostError", "the worker was stopped")
     assert field(client, "status", "c") == "canceled"
-
-
-# --- abandon, recover ---------------------------------------------------------
 
 
 def test_abandon_charges_only_what_ran(client: Client):
@@ -920,9 +899,6 @@ def test_a_job_somebody_ended_under_its_worker_is_not_started_again(
     assert field(client, "status") == "canceled"
 
 
-# --- promote ------------------------------------------------------------------
-
-
 def set_due(client: Client, **dues: float) -> None:
     """Say when scheduled jobs are due, in seconds from now."""
     now = time.time()
@@ -1012,9 +988,6 @@ def test_promote_keeps_rqs_scheduler_out(client: Client):
         assert 55 < client.ttl(lock) <= 61
 
 
-# --- revoke -------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("state", ["queued", "scheduled", "parked", "retry"])
 def test_revoke_ends_a_job_that_waits(client: Client, state: str):
     if state == "parked":
@@ -1075,9 +1048,6 @@ def test_revoke_holds_for_a_job_that_was_parked_after_it(client: Client):
     assert field(client, "status") == "canceled"
 
 
-# --- park, unpark -------------------------------------------------------------
-
-
 def test_park_sets_aside_and_unpark_puts_back_where_it_is_served(client: Client):
     one, two = running(client, "a"), running(client, "b", "z")
     for lease in (one, two):
@@ -1111,9 +1081,6 @@ def test_park_of_a_job_that_is_none_any_more_drops_it(client: Client):
     client.delete("rq:job:a")
     assert not scripts.park(client, lease, "t.x")
     assert client.keys("rq:wip*") == client.keys("rq:job:*") == []
-
-
-# --- forget, progress, prune --------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "canceled"])
@@ -1183,9 +1150,6 @@ def test_prune_takes_out_what_expired_once_a_minute(client: Client):
     assert client.keys("tq:parked*") == []
     assert scripts.prune(client, most=100) == -1
     assert 55 < client.ttl("tq:pruned") <= 60
-
-
-# --- dependents ---------------------------------------------------------------
 
 
 def defer(client: Client, count: int, parent: str = "a", **fields: t.Any) -> list[str]:
@@ -1271,8 +1235,6 @@ def test_what_is_known_of_relations_goes_with_the_job(client: Client):
     end(client, child)
     assert client.ttl("rq:job::d0x:dependencies") == 100
 
-
-# --- what holds for all -------------------------------------------------------
 
 # Why a key may have no TTL when every job has ended.
 STAYS = {

@@ -299,9 +299,6 @@ def test_an_error_is_never_unpickled(redis_url: str, client: redis.Redis):
     assert not hasattr(builtins, "trapped")
 
 
-# --- keys ----------------------------------------------------------------------
-
-
 def both(
     redis_url: str, client: redis.Redis, **config: object
 ) -> tuple[AsyncResult[t.Any], Site]:

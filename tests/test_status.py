@@ -134,9 +134,6 @@ def body(answer: TestResponse, status: int = 200) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", answer.get_json())
 
 
-# --- each state ----------------------------------------------------------------
-
-
 def test_a_job_that_waits(site: Site):
     result = site.add.delay(1, 2)
     answer = site.get(result.id)
@@ -267,9 +264,6 @@ def test_arguments_are_never_shown(site: Site):
     assert "carol" not in text
 
 
-# --- what there is none of -----------------------------------------------------
-
-
 def problem(answer: TestResponse, status: int) -> dict[str, t.Any]:
     assert answer.status_code == status
     assert answer.mimetype == "application/problem+json"
@@ -331,9 +325,6 @@ def test_the_apps_own_paths_below_the_prefix_stay_its_own(site: Site):
     problem(page.get(f"/tasks/{UNKNOWN}"), 404)
 
 
-# --- caching -------------------------------------------------------------------
-
-
 def test_a_known_answer_is_not_sent_again(site: Site):
     result = site.add.delay(1, 2)
     site.run_all()
@@ -369,9 +360,6 @@ def test_head(site: Site):
     answer = site.page.head(f"/tasks/{result.id}")
     assert (answer.status_code, answer.data) == (200, b"")
     assert answer.headers["ETag"] == site.get(result.id).headers["ETag"]
-
-
-# --- results -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -451,9 +439,6 @@ def test_a_traceback_is_shown_in_debug_mode_only(redis_url, client):
         assert found["error"] == {"type": "ValueError", "message": "no"}
 
 
-# --- the endpoint's place ------------------------------------------------------
-
-
 def test_another_prefix(redis_url, client):
     site = Site(redis_url, client, TASKQUEUE_STATUS_PREFIX="/api/jobs")
     with site.app.app_context():
@@ -479,9 +464,6 @@ def test_an_app_below_a_path_links_there(site: Site):
     result = site.add.delay(1, 2)
     answer = site.get(result.id, base_url="https://example.org/shop")
     assert answer.get_json()["links"] == {"self": f"/shop/tasks/{result.id}"}
-
-
-# --- tq.accepted() -------------------------------------------------------------
 
 
 def test_a_view_answers_where_to_ask(site: Site):
@@ -513,9 +495,6 @@ def test_a_job_that_is_gone_is_accepted_no_more(site: Site):
     with site.app.test_request_context():
         answer = site.tq.accepted(result)
     assert answer.status_code == 404
-
-
-# --- Redis is away -------------------------------------------------------------
 
 
 @pytest.fixture(params=["refused", "silent"])

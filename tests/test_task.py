@@ -53,9 +53,6 @@ def function(module: str, qualname: str) -> t.Callable[[], None]:
     return made
 
 
-# --- names and the registry ---------------------------------------------------
-
-
 def test_the_name_is_module_and_function(tq: TaskQueue):
     task = tq.task(function("shop.mails", "make.<locals>.send"))
     assert task.name == "shop.mails.send"
@@ -225,9 +222,6 @@ def test_an_unknown_option_is_an_error_that_lists_the_known_ones(tq: TaskQueue):
     assert "owner" not in known
 
 
-# --- class-based --------------------------------------------------------------
-
-
 class Base(Task[t.Any, t.Any]):
     queue = "reports"
     max_retries = 7
@@ -283,9 +277,6 @@ def test_a_class_without_run_says_so(tq: TaskQueue):
         Base()()
 
 
-# --- plain calls --------------------------------------------------------------
-
-
 def test_a_task_stays_callable(tq: TaskQueue):
     @tq.task(max_retries=None)
     def add(x: int, y: int = 1) -> int:
@@ -332,9 +323,6 @@ def test_current_task_is_falsy_outside_a_job():
     assert not current_task
     with pytest.raises(RuntimeError, match="no task is running here"):
         _ = current_task.request
-
-
-# --- arguments ----------------------------------------------------------------
 
 
 def plain(x, y): ...
@@ -433,9 +421,6 @@ def test_delay_many_checks_all_before_the_first_is_enqueued(
         assert all(h.created for h in handles)
         assert handles[-1].args == [1199, 1199]
         assert task.delay_many([]) == []
-
-
-# --- which app ----------------------------------------------------------------
 
 
 def test_outside_a_context_it_says_what_to_do(

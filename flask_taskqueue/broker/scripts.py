@@ -91,8 +91,6 @@ def _due(milliseconds: int) -> float | None:
     return None if milliseconds < 0 else milliseconds / 1000
 
 
-# --- transitions --------------------------------------------------------------
-
 STORED, STORED_BEFORE, REVOKED_MEANWHILE, REFUSED = 1, 2, 3, 0
 """Codes of ``finish`` and ``retry``."""
 

@@ -23,9 +23,6 @@ def text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-# --- what goes in -------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """A job to be written.
@@ -99,9 +96,6 @@ class Ended:
         for link in self.links:
             out += link.argv()
         return out
-
-
-# --- what comes back ----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,6 @@ class Board:
         self._seen = Seen()
         self.stamp()
 
-    # --- the slot's part ---
-
     def begin(self, calls: int, lease: Lease, limit: float | None) -> None:
         """Say what runs from now on.
 
@@ -126,8 +124,6 @@ class Board:
     def stamp_age(self) -> float:
         """Seconds since the supervisor's last turn."""
         return time.monotonic() - float(_STAMP.unpack_from(self._memory, _STAMP_AT)[0])
-
-    # --- the supervisor's part ---
 
     def stamp(self, *, stopping: bool = False) -> None:
         """Say that the supervisor lives, and whether it stops."""

@@ -67,8 +67,6 @@ class Burials:
             # What they had claimed and not begun.
             self._abandon(child, "", "")
 
-    # --- how they died ---
-
     def recover(self, child: Child, death: str) -> None:
         """By itself: what it ran is charged a recovery and runs again."""
         lease = child.board.read().lease
@@ -108,8 +106,6 @@ class Burials:
     def release_rest(self, child: Child) -> None:
         """Ended as it should, or killed for a lease that was lost: it runs nothing."""
         self._due.append(([child], lambda: None))
-
-    # --- what is done then ---
 
     def _silence(self, child: Child) -> None:
         """Close its connection, so that nothing it sent runs after this."""

@@ -65,8 +65,6 @@ class Executor:
         opened = call
         return context.run_apart(lambda: self._run_apart(opened))
 
-    # --- the run itself ---
-
     def _run_apart(self, call: Call) -> Outcome:
         current.set(call.request)
         joblog.running.set((call.request.task, call.stored.id))
@@ -126,8 +124,6 @@ class Executor:
             seconds, callback = call.plain.call_back("success", value)
             with self.timer.limit(seconds, _rq.JobTimeoutException):
                 callback()
-
-    # --- what it raised ---
 
     def _raised(
         self, call: Call, error: BaseException, began: float, seconds: float

@@ -100,8 +100,6 @@ class Slot:
         finally:
             self.client.close()
 
-    # --- one job ---
-
     def _work(self, claimed: Claimed) -> Next:
         lease = claimed.lease
         stored = StoredJob(lease.id, claimed.fields, lease.queue)
@@ -166,8 +164,6 @@ class Slot:
             )
         return self._answered(following)
 
-    # --- the next job ---
-
     def _wanted(self) -> Claim | None:
         if self.board.stopping or self.board.stamp_age > STAMP_MOST:
             return None
@@ -212,8 +208,6 @@ class Slot:
             lambda _: aftermath.run(executor, client, job_id), needed=False
         )
         self._until_answered(lambda _: aftermath.done(client, job_id), needed=False)
-
-    # --- waiting ---
 
     def _wait(self, held_back: bool) -> bool:
         """Sleep until there may be a job; ``False`` when it is time to end."""

@@ -40,8 +40,6 @@ class Staff:
         self._made = 0
         self._quick_deaths = 0
 
-    # --- who is there ---
-
     @property
     def hopeless(self) -> bool:
         """They cannot start."""
@@ -73,8 +71,6 @@ class Staff:
                 if deadline := child.board.read().deadline:
                     yield deadline
 
-    # --- talking ---
-
     def stamp(self, *, stopping: bool) -> None:
         """Say that the supervisor lives, and whether it stops."""
         for child in self.children:
@@ -103,8 +99,6 @@ class Staff:
         """Make all look at their boards."""
         for child in self.children:
             child.wake()
-
-    # --- coming and going ---
 
     def hire(self) -> None:
         """Make those that are missing."""

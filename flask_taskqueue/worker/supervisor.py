@@ -67,8 +67,6 @@ class Supervisor:
         for descriptor in (self._wakeup, self._wakeup_end):
             os.set_blocking(descriptor, False)
 
-    # --- from outside ---
-
     def install_signals(self) -> None:
         """Take over TERM, INT, QUIT and CHLD. In the main thread."""
         signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
@@ -96,8 +94,6 @@ class Supervisor:
             self._stop_at = until
         self.staff.stamp(stopping=True)
         self.staff.wake_all()
-
-    # --- the loop ---
 
     def run(self, on_staffed: Callable[[], None] = lambda: None) -> int:
         """Work until stopped; the exit code.
@@ -167,8 +163,6 @@ class Supervisor:
                     return
             except BlockingIOError:
                 return
-
-    # --- one duty each ---
 
     def _obey_signals(self) -> None:
         while self._asked:

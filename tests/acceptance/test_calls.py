@@ -113,9 +113,6 @@ def held(result: AsyncResult[t.Any], path: Path) -> Iterator[None]:
         path.unlink()
 
 
-# --- calling ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
@@ -248,9 +245,6 @@ def test_what_may_not_run_any_more_is_revoked(tasks: t.Any, world: World):
     assert f"Job {expired[0].id} of queue late expired" in worker.output
 
 
-# --- ids ----------------------------------------------------------------------
-
-
 def test_an_id_that_has_not_ended_is_not_enqueued_again(tasks: t.Any, world: World):
     first = tasks.add.apply_async((1, 2), task_id="once", queue=NO_WORKER)
     second = tasks.add.apply_async((5, 5), task_id="once", queue=NO_WORKER)
@@ -271,9 +265,6 @@ def test_a_running_id_is_not_enqueued_again(tasks: t.Any, path: Path):
     again = tasks.add.apply_async((1, 2), task_id="running")
     assert (again.created, again.get(timeout=10)) == (True, 3)
     assert again.name == "calls.add"
-
-
-# --- links --------------------------------------------------------------------
 
 
 def test_a_link_gets_the_result_and_has_an_id_of_its_own(tasks: t.Any, world: World):
@@ -350,9 +341,6 @@ def test_calls_inside_a_task_are_its_children(tasks: t.Any):
     (link,) = AsyncResult(second).children
     assert link.get(timeout=10)["id"] == second
     assert link.parent == AsyncResult(second)
-
-
-# --- results ------------------------------------------------------------------
 
 
 def test_every_field_can_be_read_right_after_delay(tasks: t.Any):
@@ -524,9 +512,6 @@ def test_forget_removes_it(tasks: t.Any, world: World, path: Path):
     assert running.state == "UNKNOWN"
 
 
-# --- revoking -----------------------------------------------------------------
-
-
 def test_a_running_job_that_is_revoked_ends_and_counts(tasks: t.Any, path: Path):
     result = tasks.hold.delay(str(path))
     with held(result, path):
@@ -566,9 +551,6 @@ def test_a_job_that_waits_for_its_retry_can_be_revoked(tasks: t.Any, path: Path)
     result.revoke()
     assert (result.state, result.retries) == ("REVOKED", 1)
     assert [repr(error) for error in result.errors] == ["Broken(0)"]
-
-
-# --- errors -------------------------------------------------------------------
 
 
 def test_an_error_comes_back_as_its_own_class(tasks: t.Any):
@@ -616,9 +598,6 @@ def test_an_error_that_cannot_be_rebuilt_is_task_failed(
     assert text in caught.value.text
     assert "elsewhere" not in sys.modules
     assert result.failed()
-
-
-# --- retries ------------------------------------------------------------------
 
 
 def runs(path: Path) -> list[str]:
@@ -783,9 +762,6 @@ def test_giving_up_by_hand_ends_automatic_retries_too(tasks: t.Any, path: Path):
     assert runs(path) == ["0", "1"]
 
 
-# --- limits -------------------------------------------------------------------
-
-
 def test_a_soft_limit_can_be_caught(tasks: t.Any):
     caught = tasks.careful.apply_async((60,), soft_time_limit=0.2)
     assert caught.get(timeout=10) == "cleaned up"
@@ -817,9 +793,6 @@ def test_a_hard_limit_kills_it(tasks: t.Any):
     assert (result.state, result.retries) == ("FAILURE", 0)
     (child,) = result.children
     assert child.get(timeout=10)[2] == "TimeLimitExceeded"
-
-
-# --- states -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -870,9 +843,6 @@ def test_reject_fails_it_or_puts_it_back(tasks: t.Any, path: Path):
     assert (back.get(timeout=10), back.retries, back.errors) == ("second time", 0, [])
 
 
-# --- the log ------------------------------------------------------------------
-
-
 def test_a_job_has_a_line_when_it_comes_and_one_when_it_ends(
     tasks: t.Any, world: World
 ):
@@ -910,9 +880,6 @@ def test_a_failure_is_logged_with_its_traceback_unless_expected(
     expected = tasks.expected.delay()
     line = world.line(rf"INFO \d+ Task calls\.expected\[{expected.id}\] failed")
     assert f"{line}\nTraceback" not in world.worker.output
-
-
-# --- names --------------------------------------------------------------------
 
 
 def test_a_program_enqueues_what_the_flask_worker_runs(world: World, tmp_path: Path):

@@ -172,9 +172,6 @@ def test_the_worker_that_took_over_ends_in_good_order(disaster: Disaster):
     assert disaster.rescuer_exit == 0
 
 
-# --- one child ----------------------------------------------------------------
-
-
 @pytest.fixture
 def tasks(jobs: AppFolder) -> t.Iterator[t.Any]:
     with calling(jobs) as tasks:

@@ -184,9 +184,6 @@ def assert_unharmed(worker: Worker) -> None:
     assert worker.stop() == 0
 
 
-# --- producers ----------------------------------------------------------------
-
-
 def test_a_producer_is_told_within_two_seconds_that_redis_is_away(
     jobs: AppFolder, tasks: t.Any
 ):

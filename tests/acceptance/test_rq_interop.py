@@ -110,9 +110,6 @@ def has_status(job: Job, status: str) -> None:
     eventually(lambda: job.get_status(refresh=True).value == status, message=status)
 
 
-# --- jobs of a plain rq producer ----------------------------------------------
-
-
 @SERIALIZERS
 def test_a_plain_job_runs_and_rq_reads_its_result(site: Site, module, serializer):
     job = site.queue(serializer).enqueue(module.double, 21)
@@ -411,9 +408,6 @@ def test_a_failed_job_without_a_ttl_is_kept_for_rqs_year(site: Site, module, led
         assert year - 60 <= t.cast(int, site.client.ttl(key)) <= year
 
 
-# --- names from outside --------------------------------------------------------
-
-
 @pytest.fixture
 def strict(tmp_path: Path, redis_url: str) -> t.Iterator[AppFolder]:
     """An app that admits pickles, and no names but ``rqjobs``'s own."""
@@ -504,9 +498,6 @@ def test_a_pickle_is_not_decoded_unless_it_is_accepted(strict, client):
         assert client.hget(job.key, "status") == status.encode()
     assert b"a JSON list" in t.cast(bytes, client.hget(forged.key, "tq_error"))
     assert "TASKQUEUE_ACCEPT_CONTENT" in worker.output
-
-
-# --- jobs of ours, seen by RQ's code -------------------------------------------
 
 
 def fetch(site: Site, job_id: str) -> Job:

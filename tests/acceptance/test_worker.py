@@ -82,9 +82,6 @@ def counts(client: t.Any, held: Held) -> list[bytes | None]:
     return t.cast("list[bytes | None]", values)
 
 
-# --- what it says -------------------------------------------------------------
-
-
 def test_a_job_runs_in_a_worker_and_its_result_comes_back(
     jobs: AppFolder, tasks: t.Any
 ):
@@ -181,9 +178,6 @@ def test_a_worker_is_one_worker_of_rqs(
     assert client.exists(key, "rq:workers", "rq:workers:one") == 0
 
 
-# --- what runs when -----------------------------------------------------------
-
-
 def test_queues_are_served_in_order_and_a_burst_ends(
     jobs: AppFolder, tasks: t.Any, ledger: Ledger
 ):
@@ -242,9 +236,6 @@ def test_jobs_nobody_knows_wait_for_a_worker_that_does(
     assert old.output.count("WARNING") == count
 
 
-# --- revoke and limits --------------------------------------------------------
-
-
 def test_a_revoke_holds_for_a_worker_started_later(
     jobs: AppFolder, tasks: t.Any, ledger: Ledger
 ):
@@ -292,9 +283,6 @@ def test_a_hard_limit_kills_the_job_it_is_for(
     other.let_go()
     assert other.result.get(timeout=10) == "released"
     assert counts(client, other) == counts(client, meant) == [None, None]
-
-
-# --- stopping -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
@@ -352,9 +340,6 @@ def test_a_stop_without_redis_ends_too(jobs: AppFolder, own_server: Server):
     assert worker.stop(timeout=10) == 0
 
 
-# --- children -----------------------------------------------------------------
-
-
 def test_a_child_that_died_is_replaced(jobs: AppFolder, tasks: t.Any):
     worker = jobs.worker("-c", "2")
     before = set(worker.children)
@@ -410,9 +395,6 @@ def test_no_child_outlives_its_supervisor(jobs: AppFolder, hold: t.Any):
     assert held.pids[0] in children
     worker.signal(signal.SIGKILL)
     eventually(lambda: not any(map(alive, children)), timeout=3)
-
-
-# --- doing nothing ------------------------------------------------------------
 
 
 def commands(client: t.Any, seconds: float) -> float:

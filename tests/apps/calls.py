@@ -123,9 +123,6 @@ def hold(path: str) -> str:
     return "released"
 
 
-# --- errors -------------------------------------------------------------------
-
-
 @tq.task
 def fail(kind: str = "Broken", *args: t.Any) -> None:
     raise {
@@ -162,9 +159,6 @@ def errback(request: t.Any, exc: Exception, traceback: str) -> list[t.Any]:
 @tq.task
 def errback_by_id(job_id: str) -> list[t.Any]:
     return [job_id, AsyncResult(job_id).state]
-
-
-# --- retries ------------------------------------------------------------------
 
 
 @tq.task(bind=True)
@@ -239,9 +233,6 @@ def revoked_meanwhile(self: Self, path: str) -> str:
     raise self.retry(countdown=0)
 
 
-# --- limits -------------------------------------------------------------------
-
-
 @tq.task
 def careful(seconds: float) -> str:
     try:
@@ -259,9 +250,6 @@ def careless() -> None:
 @tq.task(soft_time_limit=0.2)
 async def careless_coroutine() -> None:
     await asyncio.sleep(60)
-
-
-# --- states -------------------------------------------------------------------
 
 
 @tq.task(bind=True)
@@ -296,9 +284,6 @@ def rejects(path: str, requeue: bool) -> str:
 @tq.task(bind=True)
 def large_meta(self: Self) -> None:
     self.update_state(meta="x" * 2_000_000)
-
-
-# --- calls inside tasks -------------------------------------------------------
 
 
 @tq.task

@@ -36,8 +36,6 @@ def sweep(days: int) -> bool:
     return days > 0
 
 
-# --- the function's own signature, and its result --------------------------------
-
 t.assert_type(add(1, 2), float)
 t.assert_type(add.delay(1, 2), AsyncResult[float])
 t.assert_type(add.delay(x=1, scale=0.5).get(timeout=1), float)
@@ -60,9 +58,6 @@ add("1")  # type: ignore[arg-type]
 mail.delay(to=7)  # type: ignore[arg-type]
 clean.delay("3")  # type: ignore[arg-type]
 sweep.delay("3")  # type: ignore[arg-type]
-
-
-# --- coroutines: what awaiting gives ------------------------------------------------
 
 
 @tq.task
@@ -93,9 +88,6 @@ fetch.delay(1)  # type: ignore[arg-type]
 fetch_bound.delay(1)  # type: ignore[arg-type]
 
 
-# --- bind: the first parameter is the task ------------------------------------------
-
-
 @tq.task(bind=True, max_retries=5)
 def bound(self: Task[[int], str], n: int) -> str:
     t.assert_type(self.request.retries, int)
@@ -116,9 +108,6 @@ bound.delay()  # type: ignore[call-arg]
 bound.delay("1")  # type: ignore[arg-type]
 bound.delay(bound, 1)  # type: ignore[call-arg, arg-type]
 bound_shared.delay("1")  # type: ignore[arg-type]
-
-
-# --- retry does not return ----------------------------------------------------------
 
 
 @tq.task(bind=True)
@@ -153,9 +142,6 @@ def wrong_retries(self: Task[[int], str]) -> None:
     self.retry(max_retries="3", throw=False)  # type: ignore[call-overload]
 
 
-# --- class-based --------------------------------------------------------------------
-
-
 class Report(Task[[int], str]):
     queue = "reports"
     max_retries = 7
@@ -180,8 +166,6 @@ def based(text: str) -> int:
 
 t.assert_type(based.delay("x").get(), int)
 
-
-# --- options of decorators ----------------------------------------------------------
 
 tq.task(queue=1)  # type: ignore[call-overload]
 tq.task(max_retries="3")  # type: ignore[call-overload]

@@ -19,8 +19,6 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
-# --- options of calls ---------------------------------------------------------------
-
 now = datetime.now(UTC)
 add.apply_async((1, 2), countdown=1.5)
 add.apply_async([1, 2], countdown=timedelta(seconds=1), expires=now)
@@ -52,8 +50,6 @@ tq.send_task(1)  # type: ignore[arg-type]
 tq.send_task("a", queue=1)  # type: ignore[arg-type]
 
 
-# --- signatures ---------------------------------------------------------------------
-
 t.assert_type(add.s(1), Signature)
 t.assert_type(add.si(1), Signature)
 t.assert_type(add.signature((1,), {"y": 2}, queue="q"), Signature)
@@ -62,8 +58,6 @@ t.assert_type(add.s(1).set(queue="q").link(add.s(2)), Signature)
 add.signature((1,), queue=2)  # type: ignore[arg-type]
 add.s(1).link("x")  # type: ignore[arg-type]
 
-
-# --- results ------------------------------------------------------------------------
 
 result = add.delay(1, 2)
 t.assert_type(result.get(), int)
