@@ -62,11 +62,6 @@ class TaskRequest:
         """Retries after the first execution; ``None`` is for ever."""
         return self.policy.max_retries
 
-    @property
-    def delivery_info(self) -> dict[str, t.Any]:
-        """Celery's spelling of the queue."""
-        return {"routing_key": self.queue, "is_eager": self.is_eager}
-
 
 current: ContextVar[TaskRequest | None] = ContextVar("taskqueue_request", default=None)
 """The job that runs in this context."""

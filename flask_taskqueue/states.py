@@ -11,9 +11,6 @@ FAILURE = "FAILURE"
 REVOKED = "REVOKED"
 UNKNOWN = "UNKNOWN"
 
-READY = frozenset({SUCCESS, FAILURE, REVOKED, UNKNOWN})
-"""Nothing more will come of a job in one of these."""
-
 WAITING = frozenset({"created", "queued", "scheduled", "deferred"})
 """RQ statuses of a job that waits to be executed."""
 
