@@ -12,6 +12,8 @@ import pytest
 import redis
 from flask import Flask, Response
 from flask.testing import FlaskClient
+from rq.job import Job
+from rq.serializers import JSONSerializer
 from werkzeug.test import TestResponse
 
 from flask_taskqueue import AsyncResult, Task, TaskQueue
@@ -245,6 +247,18 @@ def test_a_job_that_was_revoked(site: Site):
         ready=True,
         error={"type": "TaskRevokedError", "message": "revoked"},
         **stamps(site, result, "enqueued_at", "ended_at"),
+    )
+
+
+def test_a_job_cancelled_by_rq_between_attempts_shows_no_old_error(site: Site):
+    result = site.again.delay()
+    site.run_all()
+    job = Job.fetch(result.id, connection=site.client, serializer=JSONSerializer)
+    job.cancel()
+    found = body(site.get(result.id))
+    assert (found["state"], found["error"]) == (
+        "REVOKED",
+        {"type": "TaskRevokedError", "message": "revoked"},
     )
 
 

@@ -168,8 +168,7 @@ def _is_pickled(stored: StoredJob, raw: bytes) -> bool:
 
 
 def _error(job: Snapshot) -> dict[str, str] | None:
-    raw = job.stored.fields.get(b"tq_error")
-    if raw and job.stored.status != "finished":
+    if raw := job.stored_error:
         try:
             error = load_error(raw)
         except UNREADABLE:
