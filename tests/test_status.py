@@ -405,6 +405,22 @@ def test_a_result_that_is_no_json_is_named_by_its_type(site: Site):
     assert result.get(timeout=1) == b"\xff"
 
 
+@pytest.mark.parametrize("value", [float("nan"), [1.0, float("-inf")]], ids=repr)
+def test_a_number_that_is_no_json_is_named_by_its_type(site: Site, value):
+    _GIVEN[0] = value
+    result = site.give.delay()
+    site.run_all()
+    found = body(site.get(result.id))
+    assert (found["result"], found["result_type"]) == (None, type(value).__name__)
+
+
+def test_a_text_that_only_reads_so_is_shown(site: Site):
+    _GIVEN[0] = "NaN, Infinity"
+    result = site.give.delay()
+    site.run_all()
+    assert body(site.get(result.id))["result"] == "NaN, Infinity"
+
+
 def test_a_result_no_text_can_hold_is_named_by_its_type(site: Site):
     site.app.json.ensure_ascii = False  # type: ignore[attr-defined]
     _GIVEN[0] = "\ud800"

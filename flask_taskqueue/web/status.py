@@ -115,7 +115,7 @@ def describe(job: Snapshot) -> dict[str, t.Any]:
         "successful": job.ready and job.state == states.SUCCESS,
         "result": None,
         "error": _error(job),
-        "progress": _told(lambda: job.said or None),
+        "progress": _told(lambda: _progress(job)),
         "queue": stored.queue,
         "retries": _told(lambda: stored.retries),
         "max_retries": _told(lambda: stored.policy.max_retries),
@@ -144,6 +144,15 @@ def _told(read: Callable[[], T]) -> T | None:
         return None
 
 
+def _progress(job: Snapshot) -> t.Any:
+    said = job.said or None
+    try:
+        _check_json(said)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return said
+
+
 def _result(job: Snapshot) -> dict[str, t.Any]:
     """The result, or why it is not shown: nothing pickled is decoded here."""
     raw = job.entry.get(b"return_value")
@@ -153,12 +162,28 @@ def _result(job: Snapshot) -> dict[str, t.Any]:
         if _is_pickled(job.stored, raw):
             return {"result_type": "pickle"}
         value = job.value
-        current_app.json.dumps(value).encode()
+        _check_json(value)
     except UNREADABLE as error:
         return {"result_type": type(error).__name__}
     except (TypeError, ValueError, RecursionError):
         return {"result_type": type(value).__name__}
     return {"result": value}
+
+
+def _check_json(value: object) -> None:
+    """Return if the app can write a value as JSON that every browser reads.
+
+    :raises ValueError: It holds NaN or an infinity, or text that has no bytes.
+    :raises TypeError: It holds something else that is no JSON.
+    """
+    text = current_app.json.dumps(value)
+    text.encode()
+    if "NaN" in text or "Infinity" in text:
+        json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> t.NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _is_pickled(stored: StoredJob, raw: bytes) -> bool:
