@@ -11,7 +11,12 @@ from .. import coroutines
 
 
 class Timer(t.Protocol):
-    """How a pool interrupts the function that runs in a slot."""
+    """How a pool interrupts the function that runs in a slot.
+
+    :ivar rang: A limit was over since somebody set this to ``False``.
+    """
+
+    rang: bool
 
     def limit(
         self, seconds: float | None, error: type[Exception]
@@ -21,6 +26,8 @@ class Timer(t.Protocol):
 
 class NoTimer:
     """For where nothing can interrupt a function: the limit is not kept."""
+
+    rang = False
 
     @contextmanager
     def limit(self, seconds: float | None, error: type[Exception]) -> Iterator[None]:
@@ -32,6 +39,7 @@ class AlarmTimer:
     """``SIGALRM`` in the main thread, to the microsecond."""
 
     def __init__(self) -> None:
+        self.rang = False
         self._error: type[Exception] | None = None
         signal.signal(signal.SIGALRM, self._ring)
 
@@ -39,6 +47,7 @@ class AlarmTimer:
         # The alarm may come after the function returned and before it is switched
         # off: then it must not hit our own code.
         if self._error is not None:
+            self.rang = True
             error, self._error = self._error("the soft time limit is over"), None
             if not coroutines.interrupt(error):
                 raise error

@@ -111,11 +111,21 @@ class Slot:
         reporter = outcome.JobReporter(self.client, self.state, lease, self._trouble)
         result = self.executor.run(stored, reporter)
         self.board.returned()
+        self._forget_unread_replies()
         self._log_ended(stored, result)
         following = self._store(stored, claimed, result)
         failed = isinstance(result, Failed)
         self.board.count(not failed, getattr(result, "seconds", 0.0))
         return following
+
+    def _forget_unread_replies(self) -> None:
+        """A limit may have been over between a command and its reply, which must not
+        be read as the answer to the next command."""
+        timer = self.executor.timer
+        if timer.rang:
+            timer.rang = False
+            self._disconnect()
+            self.state.broker.close()
 
     def _log_received(self, stored: StoredJob) -> None:
         if logger.isEnabledFor(logging.INFO):
