@@ -768,15 +768,6 @@ def test_a_soft_limit_can_be_caught(tasks: t.Any):
     assert tasks.careful.apply_async((0,), soft_time_limit=30).get(timeout=10)
 
 
-def test_a_soft_limit_leaves_no_reply_unread(tasks: t.Any):
-    for number in range(8):
-        with pytest.raises(SoftTimeLimitExceeded):
-            tasks.talkative.delay().get(timeout=10)
-        result = tasks.add.delay(number, 1)
-        assert result.get(timeout=10) == number + 1
-        assert result.retries == 0
-
-
 def test_a_soft_limit_arrives_where_a_coroutine_waits(tasks: t.Any):
     assert tasks.patient.delay().get(timeout=10) == "caught"
     with pytest.raises(SoftTimeLimitExceeded):

@@ -463,3 +463,19 @@ def test_rq_counts_short_jobs_soon(jobs: AppFolder, tasks: t.Any, client: t.Any)
 
     # With the next renewal: 3 s after it ran, not with an idle worker's next sign.
     eventually(counted, timeout=9)
+
+
+def test_a_soft_limit_leaves_no_reply_unread(
+    jobs: AppFolder, tasks: t.Any, client: t.Any, hold: t.Callable[..., Held]
+):
+    """It may be over between a command and its reply: the connection is made anew."""
+    jobs.worker("-c", "1")
+
+    def opened() -> int:
+        assert tasks.add.delay(1, 2).get(timeout=10) == 3
+        return int(client.info("stats")["total_connections_received"])
+
+    before = opened()
+    assert opened() == before
+    hold(soft_time_limit=0.2).result.get(timeout=10, propagate=False)
+    assert opened() == before + 1

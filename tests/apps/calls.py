@@ -310,11 +310,3 @@ async def patient() -> str:
 @tq.task(soft_time_limit=0.2)
 async def impatient() -> None:
     await asyncio.gather(asyncio.sleep(30), asyncio.sleep(30))
-
-
-@tq.task(soft_time_limit=0.3, throws=(SoftTimeLimitExceeded,))
-def talkative() -> None:
-    """Talk to Redis until the soft limit, which is over in the middle of it."""
-    while True:
-        current_task.progress(1, 2)
-        add.AsyncResult("no-such-job").ready()
