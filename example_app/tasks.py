@@ -54,7 +54,8 @@ def summarize(self: Task[..., t.Any], report_id: str) -> dict[str, int]:
     def progress(current: int, total: int) -> None:
         self.update_state(state="PROGRESS", meta={"current": current, "total": total})
 
-    report = db.session.get_one(Report, report_id)
+    found = db.session.execute(db.select(Report).filter_by(id=report_id))
+    report = found.scalar_one()
     path = Path(current_app.config["DATA_FOLDER"], report.filename)
     rows, columns = read(path, progress)
     report.rows, report.columns = rows, [column.summary() for column in columns]
