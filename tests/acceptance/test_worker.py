@@ -228,7 +228,8 @@ def test_jobs_nobody_knows_wait_for_a_worker_that_does(
     old = jobs.worker("-c", "1")
     results = [tasks.tq.send_task("jobs.later") for _ in range(count)]
     eventually(lambda: old.output.count("parked: not registered") == count)
-    assert {result.state for result in results} == {"PENDING"}
+    # The line comes before the change is stored.
+    eventually(lambda: {result.state for result in results} == {"PENDING"})
     assert tasks.add.delay(1, 1).get(timeout=10) == 2
     jobs.worker("-c", "1", KNOWS_LATER="1")
     for result in results:
