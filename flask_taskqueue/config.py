@@ -109,7 +109,7 @@ class Config:
         parsing.texts("a list of patterns", patterns.check_pattern),
         "Patterns of plain functions a worker may import for jobs of plain `rq`"
         ' producers, such as `"myapp.jobs.*"`. Begin each with a package of yours:'
-        ' `"#"` would admit `os.system`.',
+        ' `"#"` would admit `subprocess.call`.',
         shown="[]",
     )
     serializer: str = _key(
