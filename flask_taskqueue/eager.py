@@ -14,7 +14,7 @@ from .inspector import RESULT
 from .job import StoredJob
 from .request import current
 from .stored_error import dump_error
-from .worker.endings import Failed, Parked, Retried, Returned
+from .worker.endings import Failed, Parked, Retried, Succeeded
 from .worker.execution import Executor
 from .worker.limits import NoTimer
 from .worker.outcome import end_of, said
@@ -78,7 +78,7 @@ def _run(state: AppState, new: NewJob) -> BaseException | None:
         elif isinstance(outcome, Parked):
             state.eager_jobs.pop(new.id, None)
             raise TaskNotRegistered(f"no task {outcome.task!r} is registered here")
-        elif not isinstance(outcome, Returned):
+        elif isinstance(outcome, (Succeeded, Failed)):
             break
     ended = end_of(state, stored, Lease(stored.queue, new.id, WORKER), outcome)
     fields.update(_raw({**ended.fields, "status": ended.status, "ended_at": _stamp()}))

@@ -11,6 +11,7 @@ import redis
 from flask.globals import app_ctx
 
 from .processes import AppFolder
+from .running import InProcess
 from .servers import Server
 
 
@@ -50,6 +51,13 @@ def jobs(tmp_path: Path, redis_url: str) -> t.Iterator[AppFolder]:
     folder = AppFolder(tmp_path, redis_url)
     yield folder
     folder.close()
+
+
+@pytest.fixture(autouse=True)
+def no_connection_left() -> t.Iterator[None]:
+    """Disconnect the apps that a test made in its own process."""
+    yield
+    InProcess.disconnect_all()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,9 @@ import itertools
 import typing as t
 
 import redis
+from flask import Flask
 
+from flask_taskqueue import TaskQueue
 from flask_taskqueue.appstate import AppState
 from flask_taskqueue.broker import scripts
 from flask_taskqueue.broker.wire import Claim, Claimed
@@ -46,3 +48,35 @@ def run_all(
     while (claimed := claim(client, queues)) is not None:
         ended.append(run(state, client, claimed))
     return ended
+
+
+class InProcess:
+    """An app with a TaskQueue in the test's process, disconnected after the test.
+
+    :param name: Import name of the app.
+    :param config: Of the app.
+    """
+
+    made: t.ClassVar[list[InProcess]] = []
+
+    def __init__(
+        self, name: str, url: str, client: redis.Redis, **config: object
+    ) -> None:
+        self.client = client
+        self.tq = TaskQueue()
+        self.app = Flask(name)
+        self.app.config.update({"TASKQUEUE_URL": url, **config})
+        self.tq.init_app(self.app)
+        self.made.append(self)
+
+    def run_all(self) -> None:
+        """Run what waits, by the code of a worker's slot."""
+        run_all(self.tq.state, self.client)
+
+    @classmethod
+    def disconnect_all(cls) -> None:
+        """Close the connections of all that were made."""
+        while cls.made:
+            site = cls.made.pop()
+            with site.app.app_context():
+                site.tq.state.broker.close()

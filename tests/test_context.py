@@ -9,33 +9,26 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from flask import Flask, current_app, g, has_request_context
+from flask import current_app, g, has_request_context
 from flask.globals import app_ctx
 
-from flask_taskqueue import AsyncResult, Task, TaskQueue, current_task
+from flask_taskqueue import AsyncResult, Task, current_task
 from flask_taskqueue.errors import ConfigError
 
-from .running import run_all
+from .running import InProcess
 
 outside: contextvars.ContextVar[str] = contextvars.ContextVar(
     "outside", default="unset"
 )
 
 
-class Site:
+class Site(InProcess):
     """An app whose tasks note what they see, and a worker's code to run them."""
 
-    made: t.ClassVar[list[Site]] = []
-
     def __init__(self, url: str, client: redis.Redis, **config: object) -> None:
-        self.client = client
+        super().__init__(__name__, url, client, **config)
         self.torn_down: list[tuple[str, BaseException | None]] = []
         self.contexts: list[int] = []
-        self.tq = TaskQueue()
-        self.app = Flask(__name__)
-        self.app.config.update({"TASKQUEUE_URL": url, **config})
-        self.tq.init_app(self.app)
-        self.made.append(self)
         task = self.tq.task
         self.look = task(name="look")(self._look)
         self.fail = task(name="fail")(_fail)
@@ -62,19 +55,6 @@ class Site:
     def _leave(self) -> None:
         g.left = "behind"
         outside.set("left behind")
-
-    def run_all(self) -> None:
-        run_all(self.tq.state, self.client)
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """Disconnect the apps of a test."""
-    yield
-    while Site.made:
-        site = Site.made.pop()
-        with site.app.app_context():
-            site.tq.state.broker.close()
 
 
 def _fail(message: str) -> t.NoReturn:

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
-from flask import Flask
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from flask_taskqueue import AsyncResult, Task, TaskQueue
+from flask_taskqueue import AsyncResult, Task
 from flask_taskqueue.errors import BadSignature, ConfigError, TaskFailed
 
-from .running import run_all
+from .running import InProcess
 
 KEY = "first secret"
 
@@ -30,26 +29,13 @@ class Trap:
         return exec, ("import builtins; builtins.trapped = True",)
 
 
-class Site:
+class Site(InProcess):
     """An app that signs, and a worker's own code to run what is enqueued."""
 
-    made: t.ClassVar[list[Site]] = []
-
     def __init__(self, redis_url: str, client: redis.Redis, **config: object) -> None:
-        self.client = client
+        signed = {"TASKQUEUE_SIGN": True, "SECRET_KEY": KEY, **config}
+        super().__init__(__name__, redis_url, client, **signed)
         self.ran: list[object] = []
-        self.tq = TaskQueue()
-        self.app = Flask(__name__)
-        self.app.config.update(
-            {
-                "TASKQUEUE_URL": redis_url,
-                "TASKQUEUE_SIGN": True,
-                "SECRET_KEY": KEY,
-                **config,
-            }
-        )
-        self.tq.init_app(self.app)
-        self.made.append(self)
         self.add = self._task("add", lambda x, y: x + y)
         self.fail = self._task("fail", self._fail)
         self.seen = self._task("seen", lambda value: self.ran.append(value))
@@ -74,10 +60,6 @@ class Site:
             self.retry(args=(number + 1,), countdown=0, time_limit=7)
         return number
 
-    def run_all(self) -> None:
-        """Run what waits, by the code of a worker's slot."""
-        run_all(self.tq.state, self.client)
-
     def field(self, job_id: str, name: str) -> bytes:
         found = self.client.hget(f"rq:job:{job_id}", name)
         assert found is not None, name
@@ -94,16 +76,6 @@ class Site:
         changed = {**self.entry(job_id), **{k.encode(): v for k, v in fields.items()}}
         self.client.delete(f"rq:results:{job_id}")
         self.client.xadd(f"rq:results:{job_id}", t.cast(t.Any, changed))
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """Disconnect the apps of a test."""
-    yield
-    while Site.made:
-        site = Site.made.pop()
-        with site.app.app_context():
-            site.tq.state.broker.close()
 
 
 @pytest.fixture(params=["json", "pickle", "msgpack"])

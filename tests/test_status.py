@@ -10,33 +10,26 @@ from pathlib import Path
 
 import pytest
 import redis
-from flask import Flask, Response
+from flask import Response
 from flask.testing import FlaskClient
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from werkzeug.test import TestResponse
 
-from flask_taskqueue import AsyncResult, Task, TaskQueue
+from flask_taskqueue import AsyncResult, Task
 from flask_taskqueue.errors import BrokerUnavailable
 
-from .running import claim, run_all
+from .running import InProcess, claim
 from .servers import Server
 
 UNKNOWN = "12345678-1234-4234-8234-123456789abc"
 
 
-class Site:
+class Site(InProcess):
     """An app with the endpoint, and what its views may do."""
 
-    made: t.ClassVar[list[Site]] = []
-
     def __init__(self, url: str, client: redis.Redis, **config: object) -> None:
-        self.client = client
-        self.tq = TaskQueue()
-        self.app = Flask("statusapp")
-        self.app.config.update({"TASKQUEUE_URL": url, **config})
-        self.tq.init_app(self.app)
-        self.made.append(self)
+        super().__init__("statusapp", url, client, **config)
         task = self.tq.task
         self.add = task(name="add")(lambda x, y: x + y)
         self.fail = task(name="fail", max_retries=0)(_fail)
@@ -60,19 +53,6 @@ class Site:
 
     def get(self, job_id: str, **kwargs: t.Any) -> TestResponse:
         return self.page.get(f"/tasks/{job_id}", **kwargs)
-
-    def run_all(self) -> None:
-        run_all(self.tq.state, self.client)
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """Disconnect the apps of a test."""
-    yield
-    while Site.made:
-        site = Site.made.pop()
-        with site.app.app_context():
-            site.tq.state.broker.close()
 
 
 _GIVEN: list[object] = [None]
