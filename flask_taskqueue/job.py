@@ -6,6 +6,7 @@ import json
 import math
 import typing as t
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rq.job import Job
@@ -280,6 +281,27 @@ class StoredJob:
     def children(self) -> list[str]:
         """Ids of the jobs it enqueued."""
         return [x for x in self.rows("tq_children") if isinstance(x, str)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInfo:
+    """What signals and authorisers are told of a job. Never its arguments.
+
+    :param state: As ``AsyncResult.state``.
+    :param headers: What ``apply_async(headers=…)`` was given.
+    :param carried: Request headers that travelled, by name.
+    :param created_at: When it was enqueued.
+    :param exception: What it raised, in ``job_failed`` and ``job_retried``.
+    """
+
+    id: str
+    task: str
+    queue: str
+    state: str
+    headers: Mapping[str, t.Any] = field(default_factory=dict)
+    carried: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
+    exception: BaseException | None = None
 
 
 class TaskJob(Job):

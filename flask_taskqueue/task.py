@@ -10,6 +10,7 @@ from . import coroutines, producer
 from .appstate import AppState, current_state
 from .arguments import Shape, checked_arguments, module_of
 from .broker.wire import NewJob
+from .hooks import Hooks
 from .inside import InsideJob
 from .option_values import Seconds
 from .options import CallOptions, DecoratorOptions, TaskOptions
@@ -32,7 +33,7 @@ class Owner(t.Protocol):
         """The current app's."""
 
 
-class Task(InsideJob, t.Generic[P, R]):
+class Task(InsideJob, Hooks, t.Generic[P, R]):
     """A registered function, with its options.
 
     It stays callable: ``add(1, 2)`` calls the function here and now.

@@ -19,7 +19,7 @@ ROOT = Path(flask_taskqueue.__file__).parent
 # Lowest first. "" is the package itself, which only re-exports. The extension knows
 # the names of the commands, from cli; the commands know the extension.
 LAYERS = [
-    "errors states keys signals _rq worker beat broker",
+    "errors states keys signals hooks _rq worker beat broker",
     "config parsing content serializer signing stored_error retry patterns discovery"
     " routing joblog"
     " coroutines beat.schedules broker.url broker.trouble broker.held broker.connection"
@@ -29,13 +29,16 @@ LAYERS = [
     "job",
     "links worker.limits worker.plain worker.endings",
     "producer worker.opening worker.execution worker.outcome"
-    " worker.aftermath beat.service",
+    " worker.aftermath worker.callbacks beat.service",
     "worker.board worker.loop control inspector metrics worker.waiting worker.lines",
-    "result eager worker.pools",
+    "result eager on_commit worker.pools",
     "task named registry worker.upkeep worker.burial worker.staff worker.supervisor",
-    "web web.status web.events web.dashboard cli",
+    "web.describe web.permission web.answers web.watching",
+    "web.waiting web.events web.status web.pages web.dashboard",
+    "web cli",
     "extension",
-    "cli.worker cli.beat cli.tasks testing",
+    "cli.printing cli.migration",
+    "cli.worker cli.beat cli.tasks cli.jobs cli.queues cli.code testing",
     "",
 ]
 LEVEL = {

@@ -10,3 +10,7 @@ def add_status(app: Flask, prefix: str) -> None:
     from .status import blueprint
 
     app.register_blueprint(blueprint(), url_prefix=prefix)
+
+
+def add_pages(app: Flask) -> None:
+    """Let the app's templates show how a job is doing."""
