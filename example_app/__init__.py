@@ -1,30 +1,37 @@
-"""Upload a CSV file, have a worker summarize its columns, look at the numbers."""
-
-from __future__ import annotations
+"""Upload a CSV file: a worker summarizes its columns and mails a link to the report."""
 
 from pathlib import Path
 
 from flask import Flask
 
-from . import demo, views
+from flask_taskqueue import TaskQueue
+
+from .check import check
+from .demo import demo
 from .models import db
-from .tasks import tq
+from .reports import blueprint
+
+tq = TaskQueue()
 
 
 def create_app() -> Flask:
-    """The application, for the web server and for ``flask worker`` alike."""
+    """The app, for the web server and for ``flask worker`` alike."""
     app = Flask(__name__)
     app.config.from_mapping(
-        SQLALCHEMY_DATABASE_URI="sqlite:///reports.db",  # in the instance folder
         DATA_FOLDER=str(Path(app.instance_path, "data")),
+        MAIL_HOST="localhost",
+        MAIL_PORT=25,
+        MAIL_SENDER="reports@example.org",
         MAX_CONTENT_LENGTH=500 * 2**20,
+        SQLALCHEMY_DATABASE_URI="sqlite:///reports.db",  # in the instance folder
     )
     app.config.from_prefixed_env()
     Path(app.config["DATA_FOLDER"]).mkdir(parents=True, exist_ok=True)
     db.init_app(app)
     tq.init_app(app)
-    app.register_blueprint(views.blueprint)
-    app.cli.add_command(demo.demo)
+    app.register_blueprint(blueprint)
+    app.cli.add_command(demo)
+    app.cli.add_command(check)
     with app.app_context():
         db.create_all()
     return app

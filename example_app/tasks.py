@@ -1,63 +1,50 @@
-"""What the worker does: read a file once and store what is in it."""
-
-from __future__ import annotations
+"""What the worker does: read a file once, store what is in it, mail where to look."""
 
 import csv
 import io
+import smtplib
 import time
 import typing as t
+from email.message import EmailMessage
 from pathlib import Path
 
-from flask import current_app
+from flask import current_app, url_for
 
-from flask_taskqueue import Task, TaskQueue
+from flask_taskqueue import Task, shared_task
 
-from .columns import ColumnStatistics
+from .columns import Column
 from .models import Report, db
 
-tq = TaskQueue()
 
-PROGRESS_INTERVAL = 0.5
-"""Seconds between two progress reports."""
-
-
-def read(
-    path: Path, progress: t.Callable[[int, int], object]
-) -> tuple[int, list[ColumnStatistics]]:
-    """Streams a CSV file with a header row; a field that a row lacks is missing.
-
-    :param progress: Called with the bytes read and the size of the file, at the
-        start and then each :data:`PROGRESS_INTERVAL`.
-    :return: The number of rows, and the columns.
-    """
-    size = path.stat().st_size
-    due = 0.0
-    with path.open("rb") as raw:
+@shared_task(bind=True)
+def summarize(self: Task[..., t.Any], report_id: str) -> dict[str, t.Any]:
+    """Fill a report. Safe to run again, as any task should be."""
+    report = db.session.get_one(Report, report_id)
+    size, due = Path(report.path).stat().st_size, 0.0
+    with Path(report.path).open("rb") as raw:
         lines = csv.reader(io.TextIOWrapper(raw, "utf-8-sig", newline=""))
-        columns = [ColumnStatistics(name) for name in next(lines, [])]
-        rows = 0
+        columns = [Column(name) for name in next(lines, [])]
+        report.rows = 0
         for row in lines:
-            rows += 1
+            report.rows += 1
             if time.monotonic() >= due:
-                progress(raw.tell(), size)
-                due = time.monotonic() + PROGRESS_INTERVAL
-            row += [""] * (len(columns) - len(row))
-            for column, text in zip(columns, row, strict=False):
+                self.progress(raw.tell(), size, f"{report.rows} rows")
+                due = time.monotonic() + 0.2
+            for column, text in zip(columns, row + [""] * len(columns), strict=False):
                 column.add(text)
-    return rows, columns
-
-
-@tq.task(bind=True)
-def summarize(self: Task[..., t.Any], report_id: str) -> dict[str, int]:
-    """Fills a report. Safe to run again, as any task should be."""
-
-    def progress(current: int, total: int) -> None:
-        self.update_state(state="PROGRESS", meta={"current": current, "total": total})
-
-    found = db.session.execute(db.select(Report).filter_by(id=report_id))
-    report = found.scalar_one()
-    path = Path(current_app.config["DATA_FOLDER"], report.filename)
-    rows, columns = read(path, progress)
-    report.rows, report.columns = rows, [column.summary() for column in columns]
+    report.columns = [column.summary() for column in columns]
     db.session.commit()
-    return {"rows": rows, "columns": len(columns)}
+    return {"rows": report.rows, "columns": report.columns}
+
+
+@shared_task(autoretry_for=(OSError,), retry_backoff=True, max_retries=5)
+def send_link(report_id: str) -> None:
+    """Mail where the report is; what SMTP says against it is an ``OSError``."""
+    report, config = db.session.get_one(Report, report_id), current_app.config
+    message = EmailMessage()
+    message["Subject"] = f"{report.title}: {report.rows} rows"
+    message["From"], message["To"] = config["MAIL_SENDER"], report.email
+    link = url_for("reports.show", report_id=report_id, _external=True)
+    message.set_content(f"Your report is ready:\n{link}\n")
+    with smtplib.SMTP(config["MAIL_HOST"], config["MAIL_PORT"], timeout=10) as server:
+        server.send_message(message)

@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).parents[1]
 EXAMPLE = CHECKOUT / "example_app"
 DEMO = [sys.executable, "-m", "flask", "--app", "example_app", "demo"]
 
-numbers = st.lists(st.floats(-1e6, 1e6).map(repr), min_size=2)
+numbers = st.lists(st.floats(-1e6, 1e6).map(repr), min_size=1)
 
 
 def load_columns() -> t.Any:
@@ -41,7 +41,7 @@ columns = load_columns()
 
 
 def summary(texts):
-    column = columns.ColumnStatistics("x")
+    column = columns.Column("x")
     for text in texts:
         column.add(text)
     return column.summary()
@@ -80,39 +80,30 @@ def assert_nothing_is_left(folder):
 
 @settings(deadline=None)  # the machine may be busy
 @given(numbers)
-def test_a_numeric_column_has_the_numbers_of_the_standard_library(texts):
+def test_a_column_of_numbers_has_the_numbers_of_the_standard_library(texts):
     found = summary(texts)
     values = [float(text) for text in texts]
+    assert found["numbers"] == sum(found["histogram"]) == len(values)
     assert (found["minimum"], found["maximum"]) == (min(values), max(values))
-    assert found["mean"] == pytest.approx(statistics.fmean(values), abs=1e-6)
-    assert found["deviation"] == pytest.approx(statistics.stdev(values), abs=1e-3)
+    assert found["mean"] == pytest.approx(statistics.fmean(values))
 
 
 @pytest.mark.parametrize(
-    ("texts", "expected"),
+    ("texts", "counts"),
     [
-        pytest.param(
-            [], {"count": 0, "missing": 0, "distinct": 0, "longest": 0}, id="none"
-        ),
-        pytest.param(
-            ["", "1", "x", "x"],
-            {"count": 3, "missing": 1, "distinct": 2, "longest": 1},
-            id="mixed",
-        ),
-        pytest.param(
-            ["nan", "inf"],
-            {"count": 2, "missing": 0, "distinct": 2, "longest": 3},
-            id="not-finite",
-        ),
+        pytest.param([], (0, 0, 0), id="none"),
+        pytest.param(["", "1", "x", "x"], (1, 2, 1), id="mixed"),
+        pytest.param(["nan", "inf"], (0, 2, 0), id="not-finite"),
     ],
 )
-def test_a_column_with_text_tells_of_texts(texts, expected):
-    assert summary(texts) == {"name": "x", **expected}
+def test_a_column_tells_numbers_texts_and_missing_apart(texts, counts):
+    found = summary(texts)
+    assert (found["numbers"], found["texts"], found["missing"]) == counts
 
 
-def test_distinct_texts_are_counted_up_to_a_limit():
-    texts = [f"t{number}" for number in range(columns.DISTINCT_MAX + 5)]
-    assert summary(texts)["distinct"] == columns.DISTINCT_MAX
+def test_a_histogram_has_equal_steps_from_minimum_to_maximum():
+    found = summary([str(number) for number in range(columns.BINS * 10)])
+    assert found["histogram"] == [10] * columns.BINS
 
 
 @pytest.mark.timeout(150)
@@ -121,38 +112,33 @@ def test_the_check_succeeds_and_leaves_no_process(copy):
         [*DEMO, "--check"], cwd=copy, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
-    assert any(line.startswith("PROGRESS") for line in lines)
-    assert lines[-2] == "SUCCESS"
-    assert re.fullmatch(
-        r"200000 rows in .* the numbers of 4 columns are right", lines[-1]
-    )
+    assert re.search(r"check +\| (PROGRESS|STARTED)", done.stdout)
+    assert re.search(r"200000 rows in .* s: right, and mailed", done.stdout)
     assert_nothing_is_left(copy)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
-def test_a_signal_stops_the_demo_and_what_it_started(copy, number):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)],
+    ids=["int", "term", "hup"],
+)
+def test_a_signal_stops_the_demo_and_what_it_started(copy, number, code):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         DEMO, cwd=copy, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        line = next(line for line in process.stdout if line.startswith("Open "))
-        page = urllib.request.urlopen(line.split()[1]).read().decode()
+        url = next(process.stdout).split()[1]
+        next(line for line in process.stdout if "Running on" in line)
+        page = urllib.request.urlopen(url).read().decode()
         assert "<h1>Reports</h1>" in page
         process.send_signal(number)
-        assert process.wait(40) == 0
+        process.stdout.read()
+        assert process.wait(40) == code
     assert_nothing_is_left(copy)
 
 
-def test_the_quick_start_of_the_readme_runs(monkeypatch):
-    readme = (CHECKOUT / "README.md").read_text("utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) == 1
-    monkeypatch.setenv("FLASK_TASKQUEUE_EAGER", "true")
-    space: dict[str, t.Any] = {"__name__": "app"}
-    exec(blocks[0], space)  # noqa: S102 - what the README shows
-    client = space["create_app"]().test_client()
-    accepted = client.post("/add/1/2")
-    assert accepted.status_code == 202
-    assert client.get(accepted.headers["Location"]).json["result"] == 3
+def test_the_example_is_short():
+    files = [path for path in EXAMPLE.rglob("*") if path.is_file()]
+    texts = [path for path in files if path.suffix != ".pyc"]
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in texts) <= 350
