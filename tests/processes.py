@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -79,16 +78,25 @@ class AppFolder:
     """A folder with one of ``tests/apps``, where ``flask`` processes are started.
 
     :param url: ``TASKQUEUE_URL`` of the processes; ``None`` leaves it out.
+    :param source: Text of the app, instead of one of ``tests/apps``.
     :param env: More environment variables.
     """
 
     def __init__(
-        self, folder: Path, url: str | None, app: str = "jobs", **env: str
+        self,
+        folder: Path,
+        url: str | None,
+        app: str = "jobs",
+        *,
+        source: str | None = None,
+        **env: str,
     ) -> None:
         self.folder = folder
         self.app = app
         self.module_path = folder / f"{app}.py"
-        shutil.copy(APPS / f"{app}.py", self.module_path)
+        if source is None:
+            source = (APPS / f"{app}.py").read_text("utf-8")
+        self.module_path.write_text(source, "utf-8")
         self.env = {
             name: value
             for name, value in os.environ.items()
