@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from .extension import TaskQueue as TaskQueue
-from .job import JobInfo as JobInfo
+from .jobinfo import JobInfo as JobInfo
 from .joblog import get_task_logger as get_task_logger
 from .registry import current_task as current_task
 from .registry import shared_task as shared_task

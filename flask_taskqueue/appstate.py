@@ -16,15 +16,16 @@ from flask import Flask, current_app
 
 from .broker import embedded
 from .broker.connection import Broker
+from .broker.wire import NewJob
 from .config import Config, read_flag
 from .errors import ConfigError
 from .options import TaskOptions
 from .signing import Signer
 
 if t.TYPE_CHECKING:
-    from .job import JobInfo
+    from .jobinfo import JobInfo
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 EAGER_KEPT = 1000
 """Eager results that can still be asked for."""
@@ -101,6 +102,8 @@ class AppState:
         self.tasks = tasks
         self.provided = provided
         self.eager_jobs: OrderedDict[str, dict[bytes, bytes]] = OrderedDict()
+        self.outbox: Callable[[NewJob], int] | None = None
+        """Takes jobs in the place of Redis, and answers as ``scripts.enqueue``."""
         self.completed: weakref.WeakKeyDictionary[
             Optioned, tuple[TaskOptions, bytes]
         ] = weakref.WeakKeyDictionary()
@@ -163,6 +166,8 @@ class AppState:
     @property
     def eager(self) -> bool:
         """Calls run in the caller: ``TASKQUEUE_EAGER``, read each time."""
+        if self.outbox is not None:
+            return False
         return read_flag(self.app.config, "TASKQUEUE_EAGER", self.config.eager)
 
     @property

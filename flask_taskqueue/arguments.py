@@ -38,7 +38,7 @@ class Shape:
             if parameters[0].kind is not _REST:
                 del parameters[0]
         self._name = name
-        self.signature = signature.replace(parameters=parameters)
+        self.signature: inspect.Signature = signature.replace(parameters=parameters)
         plain = [p for p in parameters if p.kind in _POSITIONAL]
         required = [p for p in plain if p.default is p.empty]
         others = [p for p in parameters if p.kind not in _POSITIONAL]

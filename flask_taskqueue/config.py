@@ -15,7 +15,7 @@ from .errors import ConfigError
 
 PREFIX = "TASKQUEUE_"
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _FLAG = parsing.Reader("true or false", parsing.flag)
 _LIMIT = parsing.optional(parsing.seconds(zero=False))
@@ -227,7 +227,8 @@ class Config:
     max_streams: int = _key(
         32,
         parsing.integer(0),
-        f"{_RESERVED} Long polls and event streams a process holds at once.",
+        "Long polls (`?wait=`) and event streams a process holds at once. With `0` there"
+        " are none: a job is answered at once.",
     )
     dashboard_prefix: str | None = _key(
         None, _PATH, f"{_RESERVED} Path of the dashboard; `None`: none."

@@ -7,6 +7,7 @@ import time
 import typing as t
 from datetime import UTC, datetime
 
+from . import announcing, signals, states
 from .appstate import AppState
 from .broker.wire import Argument, Lease, NewJob
 from .errors import TaskNotRegistered, TaskRevokedError
@@ -14,7 +15,8 @@ from .inspector import RESULT
 from .job import StoredJob
 from .request import current
 from .stored_error import dump_error
-from .worker.endings import Failed, Parked, Retried, Succeeded
+from .worker import callbacks
+from .worker.endings import Failed, Retried, Succeeded
 from .worker.execution import Executor
 from .worker.limits import NoTimer
 from .worker.outcome import end_of, said
@@ -64,10 +66,15 @@ def run(state: AppState, new: NewJob) -> BaseException | None:
 
 
 def _run(state: AppState, new: NewJob) -> BaseException | None:
-    fields = _fields_of(new)
+    name = new.fields["tq_task"]
+    if name not in state.tasks:
+        raise TaskNotRegistered(f"no task {name!r} is registered here")
+    started = {"status": "started", "started_at": _stamp(), "worker_name": WORKER}
+    fields = {**enqueued(new), **_raw(started)}
     state.keep_eager(new.id, fields)
+    announcing.enqueued(state, new)
     if b"tq_expires" in fields and float(fields[b"tq_expires"]) <= time.time():
-        return _expire(fields)
+        return _expire(state, StoredJob(new.id, fields), fields)
     executor = Executor(state, WORKER, NoTimer(), eager=True)
     reporter = EagerReporter(state, new.id, fields)
     while True:
@@ -75,9 +82,6 @@ def _run(state: AppState, new: NewJob) -> BaseException | None:
         outcome = executor.run(stored, reporter)
         if isinstance(outcome, Retried):
             _count_retry(stored, outcome, fields)
-        elif isinstance(outcome, Parked):
-            state.eager_jobs.pop(new.id, None)
-            raise TaskNotRegistered(f"no task {outcome.task!r} is registered here")
         elif isinstance(outcome, (Succeeded, Failed)):
             break
     ended = end_of(state, stored, Lease(stored.queue, new.id, WORKER), outcome)
@@ -88,12 +92,12 @@ def _run(state: AppState, new: NewJob) -> BaseException | None:
     return outcome.exception if isinstance(outcome, Failed) else None
 
 
-def _fields_of(new: NewJob) -> dict[bytes, bytes]:
-    """What the scripts make of a job that is enqueued and claimed at once."""
+def enqueued(new: NewJob) -> dict[bytes, bytes]:
+    """Fields of a job as the script writes them that enqueues it."""
     at, now = _stamp(), time.time()
     fields: dict[str, Argument] = {
-        **new.fields, "status": "started", "origin": new.queue, "created_at": at,
-        "enqueued_at": at, "started_at": at, "worker_name": WORKER,
+        **new.fields, "status": "queued", "origin": new.queue, "created_at": at,
+        "enqueued_at": at,
     }  # fmt: skip
     for name, instant in (("tq_eta", new.due), ("tq_expires", new.expires)):
         if instant:
@@ -117,9 +121,12 @@ def _count_retry(
     fields[b"tq_retries"] = str(retries + 1).encode()
 
 
-def _expire(fields: dict[bytes, bytes]) -> BaseException:
+def _expire(
+    state: AppState, stored: StoredJob, fields: dict[bytes, bytes]
+) -> BaseException:
     error = TaskRevokedError("expired")
     fields[b"status"] = b"canceled"
     fields[b"ended_at"] = _stamp().encode()
     fields[b"tq_error"] = dump_error(error, "")
+    callbacks.announce(state, signals.job_revoked, stored, states.REVOKED, error)
     return error

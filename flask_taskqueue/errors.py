@@ -77,9 +77,10 @@ class Retry(TaskQueueError):
         self.exc = exc
         self.countdown = countdown
         self.eta = eta
-        self.args_ = None if args is None else tuple(args)
-        self.kwargs_ = None if kwargs is None else dict(kwargs)
-        self.options = dict(options or {})
+        given = None if args is None else tuple(args)
+        self.args_: tuple[t.Any, ...] | None = given
+        self.kwargs_: dict[str, t.Any] | None = None if kwargs is None else dict(kwargs)
+        self.options: dict[str, t.Any] = dict(options or {})
 
 
 class Ignore(TaskQueueError):

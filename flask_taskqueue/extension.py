@@ -15,7 +15,7 @@ from .appstate import AppState, Carrier, Permission, Provided
 from .arguments import checked_arguments
 from .config import load_config
 from .discovery import import_related, packages_of
-from .job import JobInfo
+from .jobinfo import JobInfo
 from .named import NamedTask
 from .options import CallOptions, DecoratorOptions
 from .registry import (
@@ -81,6 +81,8 @@ class TaskQueue:
         web.add_pages(app)
         if config.status_prefix is not None:
             web.add_status(app, config.status_prefix)
+            if self._provided.authorize_status is not None:
+                web.open_status(app, config.status_prefix)
 
     @property
     def state(self) -> AppState:
@@ -218,7 +220,13 @@ class TaskQueue:
         """
         if not callable(function):
             raise TypeError(f"expected a function, got {function!r}")
+        from . import web
+
+        first = self._provided.authorize_status is None
         self._provided.authorize_status = function
+        for app, state in self._states.items():
+            if first and state.config.status_prefix is not None:
+                web.open_status(app, state.config.status_prefix)
         return function
 
     def send_task(

@@ -7,16 +7,32 @@ from collections.abc import Mapping, Sequence
 
 
 class Hooks:
-    """Methods that do nothing, for subclasses of :class:`.task.Task`.
+    """Methods that do nothing, for subclasses of :class:`.task.Task` to override.
 
-    They are called in the process that runs the job, inside its app context. What
-    one raises is logged and changes nothing, except in :meth:`before_start`.
+    They are called in the process that runs the job, inside its app context and
+    before its end is stored. What one raises is logged and changes nothing, except
+    in :meth:`before_start`. Order and calls are Celery's: an execution that raises
+    ``Ignore`` or ``Reject(requeue=True)`` calls none but :meth:`before_start`.
     """
+
+    overridden: t.ClassVar[frozenset[str]] = frozenset()
+    """Names of the hooks that a class or its bases define: the others are not
+    called. Decided when the class is made."""
+
+    def __init_subclass__(cls, **kwargs: t.Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.overridden = frozenset(
+            name for name in NAMES if getattr(cls, name) is not getattr(Hooks, name)
+        )
 
     def before_start(
         self, task_id: str, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]
     ) -> None:
-        """Before each execution. What it raises is the execution's exception."""
+        """Before each execution, within its soft time limit.
+
+        What it raises is the execution's exception: ``Retry`` and ``Ignore`` do what
+        they do in the function, which is not called.
+        """
 
     def on_success(
         self,
@@ -25,11 +41,11 @@ class Hooks:
         args: Sequence[t.Any],
         kwargs: Mapping[str, t.Any],
     ) -> None:
-        """After the function returned, before the result is stored."""
+        """After the function returned what can be stored."""
 
     def on_retry(
         self,
-        exc: BaseException,
+        exc: BaseException | None,
         task_id: str,
         args: Sequence[t.Any],
         kwargs: Mapping[str, t.Any],
@@ -37,7 +53,9 @@ class Hooks:
     ) -> None:
         """After an execution that will be repeated.
 
-        :param einfo: The traceback as text.
+        :param exc: What made it necessary; ``None`` where ``retry()`` was called
+            without ``exc`` and outside an ``except`` block.
+        :param einfo: The traceback as text; ``""`` without ``exc``.
         """
 
     def on_failure(
@@ -48,7 +66,7 @@ class Hooks:
         kwargs: Mapping[str, t.Any],
         einfo: str,
     ) -> None:
-        """After an execution that failed for good, before that is stored.
+        """After an execution that failed for good.
 
         :param einfo: The traceback as text.
         """
@@ -62,9 +80,19 @@ class Hooks:
         kwargs: Mapping[str, t.Any],
         einfo: str | None,
     ) -> None:
-        """After every execution, last.
+        """Last, after an execution that ended the job.
 
-        :param status: The state it leads to: ``SUCCESS``, ``RETRY`` or ``FAILURE``.
+        :param status: ``SUCCESS`` or ``FAILURE``.
         :param retval: What it returned, or the exception.
-        :param einfo: The traceback as text, if there is one.
+        :param einfo: The traceback as text; ``None`` after a success.
         """
+
+
+NAMES: tuple[str, ...] = (
+    "before_start",
+    "on_success",
+    "on_retry",
+    "on_failure",
+    "after_return",
+)
+"""Of all hooks."""

@@ -161,8 +161,29 @@ def snapshot(state: AppState, job_id: str) -> Snapshot:
     if local is not None:
         stored = StoredJob(job_id, local)
         return Snapshot(state, stored, _eager_entry(local))
+    found = snapshots(state, [job_id])[job_id]
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def snapshots(
+    state: AppState, job_ids: t.Sequence[str]
+) -> dict[str, Snapshot | DecodeError]:
+    """Read jobs that did not run in their caller, by id, in one round trip.
+
+    :return: Of one that cannot be read the reason.
+    :raises BrokerUnavailable: Redis did not answer within 2 s.
+    """
+    client: scripts.Client = state.broker.monitor
     with state.broker.errors():
-        return _read(state, state.broker.monitor, job_id)
+        pipeline = client.pipeline(transaction=True)
+        for job_id in job_ids:
+            pipeline.xrevrange(keys.results(job_id), count=1)
+            pipeline.hmget(keys.job(job_id), _FIELDS)
+        replies = pipeline.execute(raise_on_error=False)
+        rows = zip(job_ids, replies[::2], replies[1::2], strict=True)
+        return {row[0]: _snapshot(state, *row) for row in rows}
 
 
 def whole(state: AppState, job_id: str) -> StoredJob:
@@ -187,7 +208,8 @@ def local_fields(state: AppState, job_id: str) -> t.Mapping[bytes, bytes] | None
     and this is not among the last, or where no job can have this id; ``None`` where
     Redis is to be asked."""
     found = state.eager_jobs.get(job_id)
-    if found is None and (state.eager or not _can_be_key(job_id)):
+    offline = state.eager or state.outbox is not None
+    if found is None and (offline or not _can_be_key(job_id)):
         return {}
     return found
 
@@ -211,11 +233,9 @@ def _raise_unless_no_job(error: RedisError) -> None:
         raise error
 
 
-def _read(state: AppState, client: scripts.Client, job_id: str) -> Snapshot:
-    pipeline = client.pipeline(transaction=True)
-    pipeline.xrevrange(keys.results(job_id), count=1)
-    pipeline.hmget(keys.job(job_id), _FIELDS)
-    entries, values = pipeline.execute(raise_on_error=False)
+def _snapshot(
+    state: AppState, job_id: str, entries: t.Any, values: t.Any
+) -> Snapshot | DecodeError:
     if isinstance(values, RedisError):
         _raise_unless_no_job(values)
         values = []
@@ -224,4 +244,7 @@ def _read(state: AppState, client: scripts.Client, job_id: str) -> Snapshot:
         entries = []
     fields = {n: v for n, v in zip(_FIELDS, values, strict=False) if v is not None}
     last_id, entry = entries[0] if entries else (b"0-0", {})
-    return Snapshot(state, StoredJob(job_id, fields), entry, last_id)
+    try:
+        return Snapshot(state, StoredJob(job_id, fields), entry, last_id)
+    except DecodeError as error:
+        return error

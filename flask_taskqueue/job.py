@@ -6,13 +6,12 @@ import json
 import math
 import typing as t
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rq.job import Job
 
 from . import serializer, states
-from .broker.wire import Argument
+from .broker.wire import Argument, NewJob
 from .errors import DecodeError
 from .options import TaskOptions
 from .retry import RetryPolicy, rq_interval
@@ -97,10 +96,16 @@ class StoredJob:
     __slots__ = ("_parsed", "fields", "id", "queue")
 
     def __init__(self, job_id: str, fields: Fields, queue: str = "") -> None:
-        self.id = job_id
-        self.fields = fields
+        self.id: str = job_id
+        self.fields: Fields = fields
         self._parsed: dict[str, t.Any] = {}
-        self.queue = queue or self.text("origin")
+        self.queue: str = queue or self.text("origin")
+
+    @classmethod
+    def of_new(cls, new: NewJob) -> StoredJob:
+        """A job as it is enqueued: without status and times, which a script writes."""
+        fields = {name.encode(): _as_bytes(value) for name, value in new.fields.items()}
+        return cls(new.id, fields, new.queue)
 
     def text(self, name: str, default: str = "") -> str:
         """A field as text."""
@@ -217,8 +222,9 @@ class StoredJob:
 
     @property
     def recoveries(self) -> int:
-        """Times it was given to another worker because one was lost."""
-        return self.count("tq_recoveries")
+        """Times it was given to another worker because one was lost; a requeued job
+        begins anew."""
+        return 0 if self.is_requeued else self.count("tq_recoveries")
 
     @property
     def options(self) -> dict[str, t.Any]:
@@ -278,30 +284,28 @@ class StoredJob:
         signer.verify(self.fields.get(b"tq_sig"), *signed_parts(self.id, data, fields))
 
     @property
+    def headers(self) -> dict[str, t.Any]:
+        """What ``apply_async(headers=…)`` was given."""
+        raw = self.fields.get(b"tq_headers")
+        headers = serializer.loads(raw, "json", ("json",)) if raw else {}
+        if not isinstance(headers, dict):
+            raise DecodeError("the job's headers are not a JSON object")
+        return headers
+
+    @property
+    def carried(self) -> dict[str, str]:
+        """Request headers that travelled, by name."""
+        headers = self.mapping("tq_carried").get("headers", {})
+        if not isinstance(headers, dict):
+            raise DecodeError("the job's carried headers are not a JSON object")
+        if not all(isinstance(value, str) for value in headers.values()):
+            raise DecodeError("the job's carried headers are not texts by name")
+        return headers
+
+    @property
     def children(self) -> list[str]:
         """Ids of the jobs it enqueued."""
         return [x for x in self.rows("tq_children") if isinstance(x, str)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobInfo:
-    """What signals and authorisers are told of a job. Never its arguments.
-
-    :param state: As ``AsyncResult.state``.
-    :param headers: What ``apply_async(headers=…)`` was given.
-    :param carried: Request headers that travelled, by name.
-    :param created_at: When it was enqueued.
-    :param exception: What it raised, in ``job_failed`` and ``job_retried``.
-    """
-
-    id: str
-    task: str
-    queue: str
-    state: str
-    headers: Mapping[str, t.Any] = field(default_factory=dict)
-    carried: Mapping[str, str] = field(default_factory=dict)
-    created_at: datetime | None = None
-    exception: BaseException | None = None
 
 
 class TaskJob(Job):

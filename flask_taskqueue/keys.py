@@ -38,6 +38,8 @@ PREFIXES = {
     "ready": "tq:ready:",
     # sorted set of ids no worker here can run; score: parked at
     "parked": "tq:parked:",
+    # channel: the job of this id changed; empty messages
+    "changes": "tq:job:",
 }
 """Beginnings of keys that end in a job id, a queue or another name."""
 
@@ -76,6 +78,11 @@ def queue(name: str) -> str:
 def ready(name: str) -> str:
     """List of ids that waiters moved out of a queue."""
     return PREFIXES["ready"] + name
+
+
+def changes(job_id: str) -> str:
+    """Channel on which it is told that a job changed."""
+    return PREFIXES["changes"] + job_id
 
 
 def worker(name: str) -> str:

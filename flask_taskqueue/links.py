@@ -46,7 +46,7 @@ class Link:
     def __init__(self, row: object) -> None:
         try:
             values = t.cast("dict[str, t.Any]", row)
-            self.job = NewJob(
+            self.job: NewJob = NewJob(
                 id=_matching(TASK_ID, values["id"]),
                 queue=check_queue_name(values["queue"]),
                 front=bool(values["front"]),
@@ -54,10 +54,10 @@ class Link:
                 expires=_matching(_INSTANT, values["expires"]),
                 fields=_checked_fields(values["fields"]),
             )
-            self.task = str(values["task"])
-            self.call = b64decode(values["call"])
-            self.content = str(self.job.fields["tq_content"])
-            self.immutable = bool(values["immutable"])
+            self.task: str = str(values["task"])
+            self.call: bytes = b64decode(values["call"])
+            self.content: str = str(self.job.fields["tq_content"])
+            self.immutable: bool = bool(values["immutable"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise DecodeError("the job's links cannot be read") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Mapping, Sequence
 
+from . import on_commit
 from .arguments import checked_arguments
 from .errors import TaskNotRegistered
 from .options import TaskOptions
@@ -23,8 +24,8 @@ class NamedTask:
     """
 
     def __init__(self, name: str, owner: Owner) -> None:
-        self.name = check_task_name(name)
-        self.options = TaskOptions()
+        self.name: str = check_task_name(name)
+        self.options: TaskOptions = TaskOptions()
         self._owner = owner
 
     def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
@@ -56,6 +57,24 @@ class NamedTask:
                 raise error
             return AsyncResult(new.id, state)
         return AsyncResult(new.id, state, created=send(state, new))
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        *,
+        session: on_commit.AnySession | None = None,
+        **options: t.Any,
+    ) -> AsyncResult[t.Any]:
+        """Enqueue a call after the outermost commit of a session."""
+        state = self._owner.state
+        transaction = on_commit.transaction_of(state, session)
+        if transaction is None:
+            return self.apply_async(args, kwargs, **options)
+        args, kwargs = checked_arguments(args, kwargs)
+        new = prepare(state, self, args, kwargs, options)
+        on_commit.hold(transaction, state, new)
+        return AsyncResult(new.id, state)
 
     def apply(
         self,

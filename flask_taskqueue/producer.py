@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from redis.exceptions import ResponseError
 
-from . import context, job, links, serializer
+from . import announcing, context, job, links, serializer
 from .appstate import AppState
 from .broker import scripts
 from .broker.trouble import is_unavailable
@@ -113,8 +113,8 @@ def _travelling(
     more: dict[str, Argument] = {}
     if options.headers:
         more["tq_headers"] = serializer.dumps(options.headers)
-    if carried := context.capture(state.config):
-        more["tq_carried"] = json.dumps(carried)
+    if carried := context.capture(state):
+        more["tq_carried"] = carried
     if parent:
         more["tq_parent"] = parent
         more["tq_root"] = root or parent
@@ -155,21 +155,32 @@ def send(state: AppState, new: NewJob) -> bool:
     :return: ``False`` where a job with its id has not ended: nothing was written.
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
-    with state.broker.errors(), _refusals():
-        code = scripts.enqueue(state.broker.producer, new, token_hex(8))
-    _note(new, code)
+    if state.outbox is not None:
+        code = state.outbox(new)
+    else:
+        with state.broker.errors(), _refusals():
+            code = scripts.enqueue(state.broker.producer, new, token_hex(8))
+    _check(new, code)
+    _note(state, new, code)
     return code != scripts.EXISTS
 
 
 def send_many(state: AppState, jobs: Sequence[NewJob]) -> list[bool]:
     """Enqueue prepared jobs in few round trips; see :func:`send`."""
+    if state.outbox is not None:
+        return [send(state, new) for new in jobs]
     codes: list[int] = []
     for start in range(0, len(jobs), BATCH):
-        batch = [(new, token_hex(8)) for new in jobs[start : start + BATCH]]
+        batch = jobs[start : start + BATCH]
+        nonced = [(new, token_hex(8)) for new in batch]
         with state.broker.errors(), _refusals():
-            codes += scripts.enqueue_many(state.broker.producer, batch)
+            answers = scripts.enqueue_many(state.broker.producer, nonced)
+        # Each batch at once: the next may not get through.
+        for new, code in zip(batch, answers, strict=True):
+            _note(state, new, code)
+        codes += answers
     for new, code in zip(jobs, codes, strict=True):
-        _note(new, code)
+        _check(new, code)
     return [code != scripts.EXISTS for code in codes]
 
 
@@ -184,12 +195,19 @@ def _refusals() -> t.Iterator[None]:
         raise TaskQueueError(f"nothing was enqueued: {error}") from error
 
 
-def _note(new: NewJob, code: int) -> None:
+def _check(new: NewJob, code: int) -> None:
     if code == scripts.NOT_A_JOB:
         raise TaskQueueError(
             f"the key of job {new.id} holds something that is not a job;"
             " nothing was enqueued"
         )
+
+
+def _note(state: AppState, new: NewJob, code: int) -> None:
+    """Keep an accepted job as the running one's child, and tell of it."""
+    if code in (scripts.EXISTS, scripts.NOT_A_JOB):
+        return
     running = current.get()
-    if running is not None and code != scripts.EXISTS:
+    if running is not None:
         running.children.append(new.id)
+    announcing.enqueued(state, new)

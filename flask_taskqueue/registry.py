@@ -57,7 +57,7 @@ class Registry(Mapping[str, AnyTask]):
         return f"<Registry of {len(self)} tasks>"
 
 
-shared = Registry()
+shared: Registry = Registry()
 """What ``@shared_task`` registers: every TaskQueue reads it."""
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from redis.exceptions import RedisError
 
-from . import keys, serializer, states
+from . import announcing, keys, serializer, states
 from .appstate import AppState, current_state
 from .broker import scripts
 from .broker.connection import Backoff, ask, is_connection_trouble
@@ -203,6 +203,8 @@ class AsyncResult(t.Generic[R_co]):
                 time.sleep(max(min(backoff.next(), _left(deadline)), 0))
 
     def _block(self, last_id: bytes, seconds: float) -> None:
+        if local_fields(self._app, self.id) is not None:
+            raise ResultTimeout(f"job {self.id} is not in Redis: nothing will run it")
         milliseconds = max(int(seconds * 1000), 1)
         stream = keys.results(self.id)
         command = ("XREAD", "BLOCK", milliseconds, "STREAMS", stream, last_id)
@@ -311,6 +313,8 @@ class AsyncResult(t.Generic[R_co]):
                 self._app.broker.producer, self.id, terminate=terminate
             )
         _refuse_other(self.id, code)
+        if code == scripts.REVOKED:
+            announcing.revoked(self._app, self.id)
 
 
 def _left(deadline: float | None) -> float:

@@ -19,6 +19,10 @@ class Target(t.Protocol):
         """Enqueues a call: ``(args, kwargs, **options)``."""
 
     @property
+    def apply_async_on_commit(self) -> t.Callable[..., t.Any]:
+        """Enqueues a call when a session is committed."""
+
+    @property
     def apply(self) -> t.Callable[..., t.Any]:
         """Runs a call here."""
 
@@ -46,11 +50,11 @@ class Signature:
         *,
         immutable: bool = False,
     ) -> None:
-        self.target = target
-        self.args = tuple(args or ())
-        self.kwargs = dict(kwargs or {})
-        self.options = dict(options or {})
-        self.immutable = immutable
+        self.target: Target = target
+        self.args: tuple[t.Any, ...] = tuple(args or ())
+        self.kwargs: dict[str, t.Any] = dict(kwargs or {})
+        self.options: dict[str, t.Any] = dict(options or {})
+        self.immutable: bool = immutable
         target.options.called(**t.cast(t.Any, self.options))
 
     @property
@@ -70,8 +74,6 @@ class Signature:
             getattr(self, name) == getattr(other, name)
             for name in ("task", "args", "kwargs", "options", "immutable")
         )
-
-    __hash__ = None  # type: ignore[assignment]
 
     def clone(
         self,
@@ -138,6 +140,24 @@ class Signature:
         """Enqueue it, these arguments before its own, these options over its own."""
         call = self.clone(args, kwargs, **options)
         return self.target.apply_async(call.args, call.kwargs, **call.options)
+
+    def delay_on_commit(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        """Enqueue it on commit, these arguments before its own."""
+        return self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        *,
+        session: t.Any = None,
+        **options: t.Any,
+    ) -> t.Any:
+        """Enqueue it after the outermost commit of a session."""
+        call = self.clone(args, kwargs, **options)
+        return self.target.apply_async_on_commit(
+            call.args, call.kwargs, session=session, **call.options
+        )
 
     def apply(
         self,

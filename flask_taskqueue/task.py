@@ -6,7 +6,7 @@ import inspect
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 
-from . import coroutines, producer
+from . import coroutines, on_commit, producer
 from .appstate import AppState, current_state
 from .arguments import Shape, checked_arguments, module_of
 from .broker.wire import NewJob
@@ -62,18 +62,18 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         self.owner = owner
         target: t.Any = function or type(self)
         module = module_of(target)
-        self.origin = (module, target.__qualname__)
+        self.origin: tuple[str, str] = (module, target.__qualname__)
         """Module and qualified name: the same again is the same task."""
         own_name = self.name or f"{module}.{target.__name__}"
         self.name = check_task_name(own_name if name is None else name)
         _refuse_unknown(options)
         given = {**_class_options(type(self)), **options}
-        self.options = TaskOptions.of_task(**t.cast(t.Any, given))
+        self.options: TaskOptions = TaskOptions.of_task(**t.cast(t.Any, given))
         self._shape = Shape(self.name, function or self.run, bind and bool(function))
         self.__doc__ = target.__doc__
         if function is not None:
             self.__module__ = function.__module__
-            self.__name__ = target.__name__
+            self.__name__: str = target.__name__
             self.__wrapped__ = function
 
     def __repr__(self) -> str:
@@ -131,6 +131,41 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
             return self._run_here(state, new, state.eager_propagates)
         created = producer.send(state, new)
         return AsyncResult(new.id, state, created=created)
+
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Enqueue a call when Flask-SQLAlchemy's ``db.session`` is committed.
+
+        See :meth:`apply_async_on_commit`.
+        """
+        return self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[t.Any] | None = None,
+        kwargs: Mapping[str, t.Any] | None = None,
+        *,
+        session: on_commit.AnySession | None = None,
+        **options: t.Unpack[CallOptions],
+    ) -> AsyncResult[R]:
+        """Enqueue a call after the outermost commit; drop it on rollback.
+
+        Where the session has begun no transaction it is enqueued now. Everything is
+        checked now, the times of ``countdown`` and ``expires`` begin with the commit.
+
+        :param session: Whose commit; Flask-SQLAlchemy's ``db.session`` by default.
+        :return: Its handle. Before the commit there is no such job (``UNKNOWN``), and
+            ``created`` says nothing.
+        :raises RuntimeError: There is no session, or it can only be rolled back.
+        :raises TypeError: As :meth:`apply_async`, or ``session`` is none.
+        :raises ValueError: An option's value is out of range.
+        """
+        state = self._state
+        transaction = on_commit.transaction_of(state, session)
+        if transaction is None:
+            return self.apply_async(args, kwargs, **options)
+        new = self._prepare(state, args, kwargs, options)
+        on_commit.hold(transaction, state, new)
+        return AsyncResult(new.id, state)
 
     def apply(
         self,

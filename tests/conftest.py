@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 from pathlib import Path
 
@@ -10,9 +11,14 @@ import pytest
 import redis
 from flask.globals import app_ctx
 
+from . import browser as chromium
+from .postgres import Postgres, binaries
 from .processes import AppFolder
 from .running import InProcess
 from .servers import Server
+
+if t.TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +49,28 @@ def own_server(tmp_path: Path) -> t.Iterator[Server]:
     """A running server of the test's own, to be stopped and killed at will."""
     with Server(tmp_path / "server", tcp=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> t.Iterator[Postgres]:
+    """A PostgreSQL all tests share; each makes databases of its own in it."""
+    found = binaries()
+    if found is None:
+        assert "CI" not in os.environ, "no initdb on PATH or below /usr/lib/postgresql"
+        pytest.skip("PostgreSQL is not installed")
+    with Postgres(found) as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+def browser() -> t.Iterator[Browser]:
+    """A headless browser for the tests of a module; each opens pages of its own."""
+    found = chromium.binary()
+    if found is None:
+        assert "CI" not in os.environ, "no chromium on PATH"
+        pytest.skip("Chromium is not installed")
+    with chromium.running(found) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -54,17 +54,23 @@ class InProcess:
     """An app with a TaskQueue in the test's process, disconnected after the test.
 
     :param name: Import name of the app.
+    :param app: One made otherwise than by its name alone.
     :param config: Of the app.
     """
 
     made: t.ClassVar[list[InProcess]] = []
 
     def __init__(
-        self, name: str, url: str, client: redis.Redis, **config: object
+        self,
+        name: str,
+        url: str,
+        client: redis.Redis,
+        app: Flask | None = None,
+        **config: object,
     ) -> None:
         self.client = client
         self.tq = TaskQueue()
-        self.app = Flask(name)
+        self.app = Flask(name) if app is None else app
         self.app.config.update({"TASKQUEUE_URL": url, **config})
         self.tq.init_app(self.app)
         self.made.append(self)

@@ -472,9 +472,7 @@ def test_every_key_is_in_the_docs():
     assert markdown_table() in page
 
 
-@pytest.mark.parametrize(
-    "name", ["timezone", "beat_schedule", "max_streams", "dashboard_prefix"]
-)
+@pytest.mark.parametrize("name", ["timezone", "beat_schedule", "dashboard_prefix"])
 def test_a_key_whose_feature_is_not_there_yet_says_so(name):
     rows = markdown_table().splitlines()
     (row,) = [row for row in rows if row.startswith(f"| `TASKQUEUE_{name.upper()}` |")]

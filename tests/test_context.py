@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from flask import current_app, g, has_request_context
+from flask import Flask, appcontext_pushed, current_app, g, has_request_context
 from flask.globals import app_ctx
 
 from flask_taskqueue import AsyncResult, Task, current_task
@@ -175,6 +175,33 @@ def test_an_error_in_teardown_is_logged_and_changes_nothing(
     assert "the teardown is broken" in str(logged[0].exc_info[1])
 
 
+def test_an_exception_while_the_context_is_pushed_fails_the_job(site: Site):
+    def broken(sender: Flask, **extra: object) -> None:
+        if current_task:
+            raise LookupError("no context for you")
+
+    with appcontext_pushed.connected_to(broken, site.app):
+        result = site.look.delay()
+        site.run_all()
+    after = site.look.delay()
+    site.run_all()
+    assert repr(result.result) == "LookupError('no context for you')"
+    assert after.get(timeout=1) == SEEN
+
+
+def test_teardown_gets_the_interrupt_that_ends_an_eager_job(redis_url, client):
+    site = Site(redis_url, client, TASKQUEUE_EAGER=True)
+
+    @site.tq.task(name="interrupted")
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with site.app.app_context(), pytest.raises(KeyboardInterrupt):
+        interrupted.delay()
+    (torn_down,) = site.torn_down
+    assert isinstance(torn_down[1], KeyboardInterrupt)
+
+
 def test_headers_of_the_request_travel(site: Site):
     given = {"X-Request-ID": "r-1", "X-Other": "o", "Authorization": "Bearer x"}
     with site.app.test_request_context(headers=given):
@@ -215,3 +242,44 @@ def test_headers_of_a_call_are_its_own(site: Site):
         **SEEN,
         "headers": {"owner": "carol", "n": [1]},
     }
+
+
+def test_the_whole_tree_of_jobs_has_the_headers_of_the_request(site: Site):
+    """So that one request id is in the log of all it led to."""
+
+    @site.tq.task(name="relay")
+    def relay(depth: int) -> str:
+        return (relay.delay(depth - 1) if depth else site.look.delay()).id
+
+    with site.app.test_request_context(headers={"X-Request-ID": "r-1"}):
+        result = relay.delay(1)
+    site.run_all()
+    below = AsyncResult(AsyncResult(result.get(timeout=1)).get(timeout=1))
+    assert below.get(timeout=1) == {**SEEN, "carried": {"X-Request-ID": "r-1"}}
+
+
+def test_a_request_inside_a_task_has_its_own_headers(site: Site):
+    @site.tq.task(name="relay")
+    def relay() -> str:
+        with site.app.test_request_context(headers={"X-Request-ID": "r-2"}):
+            return site.look.delay().id
+
+    with site.app.test_request_context(headers={"X-Request-ID": "r-1"}):
+        result = relay.delay()
+    site.run_all()
+    below = AsyncResult(result.get(timeout=1))
+    assert below.get(timeout=1) == {**SEEN, "carried": {"X-Request-ID": "r-2"}}
+
+
+def test_nothing_else_is_stored_of_a_request(redis_url, client):
+    site = Site(redis_url, client)
+    with site.app.test_request_context(
+        "/path?query=q",
+        method="POST",
+        data="body-of-it",
+        headers={"Cookie": "crumb=1", "Authorization": "Bearer tok", "X-Other": "oth"},
+    ):
+        job = site.look.delay()
+    hash_ = b"".join(k + v for k, v in client.hgetall(f"rq:job:{job.id}").items())
+    for secret in (b"path", b"query", b"body-of", b"crumb", b"Bearer", b"oth"):
+        assert secret not in hash_

@@ -42,7 +42,11 @@ def test_every_option_is_in_the_table(heading, names):
 
 
 def test_every_state_is_in_the_table():
-    known = {value for value in vars(states).values() if isinstance(value, str) and value.isupper()}
+    known = {
+        value
+        for value in vars(states).values()
+        if isinstance(value, str) and value.isupper()
+    }
     shown = (DOCS / "states.md").read_text("utf-8").partition("RQ's tools")[0]
     cells = re.findall(r"^\| `([A-Z]+)`", shown, re.MULTILINE)
     assert sorted(cells) == sorted(known)

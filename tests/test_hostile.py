@@ -12,14 +12,14 @@ from uuid import uuid4
 
 import pytest
 import redis
-from flask import Flask
+from flask import Flask, url_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_taskqueue import AsyncResult, Task, TaskQueue
 from flask_taskqueue.appstate import AppState
 from flask_taskqueue.broker.wire import Lease
-from flask_taskqueue.errors import TaskQueueError
+from flask_taskqueue.errors import DecodeError, TaskQueueError
 from flask_taskqueue.job import StoredJob
 from flask_taskqueue.worker.endings import Failed, Parked, Retried, Succeeded
 from flask_taskqueue.worker.execution import Executor
@@ -37,6 +37,7 @@ READS = (
 
 
 class Site(t.NamedTuple):
+    tq: TaskQueue
     app: Flask
     client: redis.Redis
     task: Task[t.Any, t.Any]
@@ -57,7 +58,7 @@ def site(client: redis.Redis, redis_url: str) -> t.Iterator[Site]:
         return x + y
 
     with app.app_context():
-        yield Site(app, client, add, tq.state)
+        yield Site(tq, app, client, add, tq.state)
         tq.state.broker.close()
 
 
@@ -254,6 +255,76 @@ def sendable(arguments: t.Sequence[object]) -> None:
     encoder = redis.connection.Encoder("utf-8", "strict", False)  # type: ignore[attr-defined]
     for argument in arguments:
         encoder.encode(argument)
+
+
+BINDING = {
+    "scheme": "https", "server": "example.com", "root": "/p/", "subdomain": "a",
+    "method": "POST",
+}  # fmt: skip
+ODD_TEXTS = (
+    "", "\0", "\ud800", "a\r\nX: y", "..", "[", "//@:", "a:b:c", "?#%", "žluť", "<x>",
+    "xn--\u4e2d", "x" * 100_000,
+)  # fmt: skip
+NO_TEXTS: tuple[t.Any, ...] = (None, True, 1, 1e308, [], ["a"], {}, {"a": 1})
+
+
+def carried(site: Site, row: object, *, within: bool) -> object:
+    """What becomes of a job that carries this.
+
+    :param within: It asks for a request context.
+    """
+    look = site.tq.task(name="look", request_context=within)(
+        lambda: url_for("static", filename="a", _external=True)
+    )
+    fields = {**stored(site), b"tq_task": b"look", b"data": b'["look", null, [], {}]'}
+    fields[b"tq_carried"] = json.dumps(row).encode()
+    job = StoredJob(ID, fields, "default")
+    outcome = Executor(site.state, "worker", NoTimer()).run(job, Silent())
+    assert look.name == "look"
+    assert isinstance(outcome, Failed | Succeeded)
+    ended = end_of(site.state, job, Lease("default", ID, "w.1.1"), outcome)
+    sendable(ended.argv())
+    return outcome.exception if isinstance(outcome, Failed) else outcome.value
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["bare", "within"])
+def test_what_a_job_carries_is_used_or_refused(site: Site, within: bool):
+    good = carried(site, {"url": BINDING}, within=within)
+    assert good == "https://example.com/p/static/a"
+    rows = [{"url": {**BINDING, part: text}} for part in BINDING for text in ODD_TEXTS]
+    rows += [{"headers": {text: "x"}} for text in ODD_TEXTS]
+    rows += [{"headers": {"X-A": text}} for text in ODD_TEXTS]
+    rows += [{"values": {text: text}, "url": BINDING} for text in ODD_TEXTS]
+    rows += [{"values": {"name": value}, "url": BINDING} for value in NO_TEXTS]
+    kinds = set()
+    for row in rows:
+        found = carried(site, row, within=within)
+        # Without a binding, and without SERVER_NAME, there is no URL to build.
+        no_url = isinstance(found, RuntimeError) and "url" not in row
+        assert no_url or isinstance(found, str | DecodeError), row
+        kinds.add(type(found))
+    assert {str, DecodeError} <= kinds
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["bare", "within"])
+def test_what_a_job_carries_in_a_wrong_form_is_refused(site: Site, within: bool):
+    rows: list[object] = [
+        {"url": {**BINDING, part: value}}
+        for part in BINDING
+        for value in NO_TEXTS
+        if (part, value) != ("subdomain", None)
+    ]
+    rows += [
+        {"url": {name: text for name, text in BINDING.items() if name != part}}
+        for part in ("scheme", "server", "root")
+    ]
+    rows += [{"url": value} for value in (*NO_TEXTS, "text")]
+    rows += [{"headers": value} for value in NO_TEXTS if value != {}]
+    rows += [{"values": value} for value in NO_TEXTS if not isinstance(value, dict)]
+    rows += [{"headers": {"X-A": value}} for value in NO_TEXTS]
+    for row in rows:
+        found = carried(site, row, within=within)
+        assert isinstance(found, DecodeError), row
 
 
 class Silent:

@@ -73,6 +73,10 @@ def site(redis_url: str, client: redis.Redis) -> Iterator[Site]:
         yield site
 
 
+def links(job_id: str, prefix: str = "/tasks") -> dict[str, str]:
+    return {"self": f"{prefix}/{job_id}", "events": f"{prefix}/{job_id}/events"}
+
+
 def expected(asked: AsyncResult[t.Any], /, **changes: object) -> dict[str, object]:
     """The answer for a job that waits, but for some of its keys."""
     return {
@@ -94,7 +98,7 @@ def expected(asked: AsyncResult[t.Any], /, **changes: object) -> dict[str, objec
         "ended_at": None,
         "runtime": None,
         "children": [],
-        "links": {"self": f"/tasks/{asked.id}"},
+        "links": links(asked.id),
         **changes,
     }
 
@@ -290,7 +294,7 @@ def test_a_job_whose_id_is_no_uuid_is_not_shown(site: Site):
 def test_an_id_in_capitals_is_another_id(site: Site):
     given = UNKNOWN.upper()
     site.add.apply_async((1, 2), task_id=given)
-    assert body(site.get(given))["links"] == {"self": f"/tasks/{given}"}
+    assert body(site.get(given))["links"] == links(given)
     problem(site.get(UNKNOWN), 404)
 
 
@@ -455,7 +459,7 @@ def test_another_prefix(redis_url, client):
         result = site.add.delay(1, 2)
         assert site.get(result.id).status_code == 404
         found = body(site.page.get(f"/api/jobs/{result.id}"))
-        assert found["links"] == {"self": f"/api/jobs/{result.id}"}
+        assert found["links"] == links(result.id, "/api/jobs")
 
 
 def test_without_a_prefix_there_is_no_endpoint(redis_url, client):
@@ -473,7 +477,7 @@ def test_without_a_prefix_there_is_no_endpoint(redis_url, client):
 def test_an_app_below_a_path_links_there(site: Site):
     result = site.add.delay(1, 2)
     answer = site.get(result.id, base_url="https://example.org/shop")
-    assert answer.get_json()["links"] == {"self": f"/shop/tasks/{result.id}"}
+    assert answer.get_json()["links"] == links(result.id, "/shop/tasks")
 
 
 def test_a_view_answers_where_to_ask(site: Site):

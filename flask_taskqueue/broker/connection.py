@@ -137,7 +137,7 @@ class Broker:
         return self._client("worker")
 
     def supervisor(self) -> redis.Redis:
-        """A client of its own for a supervisor, which must not hang for over 1 s.
+        """A client of its own for a loop that must not hang for over 1 s.
 
         :return: To be closed by the caller. Tries nothing twice.
         """

@@ -20,7 +20,7 @@ from ..errors import BrokerUnavailable, ConfigError
 if sys.platform != "win32":
     from . import guardian
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 START_LIMIT = 30.0
 """Seconds :func:`ensure` waits for a server to answer."""

@@ -136,9 +136,9 @@ class Subscription(Held):
     :param channels: Subscribed to when :meth:`connect` returns.
     """
 
-    def __init__(self, client: redis.Redis, channels: t.Iterable[str]) -> None:
+    def __init__(self, client: redis.Redis, channels: t.Iterable[str] = ()) -> None:
         super().__init__(client)
-        self.channels = tuple(channels)
+        self.channels: tuple[str, ...] = tuple(channels)
         self._early: list[tuple[str, bytes]] = []
 
     def messages(self) -> list[tuple[str, bytes]]:
@@ -151,14 +151,34 @@ class Subscription(Held):
             self._receive(found)
         return found
 
-    def _greet(self) -> None:
-        self._early = []
+    def listen(self, channels: t.Sequence[str]) -> None:
+        """Listen to these, too, from now on: what is said after the return is heard.
+
+        To one it listens to already is no harm, and shows whether the server answers.
+
+        :raises redis.RedisError: The connection is lost, or the server refuses.
+        """
+        if not channels:
+            return
         with self._watched() as connection:
-            connection.send_command("SUBSCRIBE", *self.channels)
+            connection.send_command("SUBSCRIBE", *channels)
         confirmed = 0
-        while confirmed < len(self.channels):
+        while confirmed < len(channels):
             # The first channel may speak before the last is confirmed.
             confirmed += self._receive(self._early) == b"subscribe"
+
+    def leave(self, channels: t.Sequence[str]) -> None:
+        """Listen to these no more. What is on its way may still arrive.
+
+        :raises redis.ConnectionError: The connection is lost.
+        """
+        if channels:
+            with self._watched() as connection:
+                connection.send_command("UNSUBSCRIBE", *channels)
+
+    def _greet(self) -> None:
+        self._early = []
+        self.listen(self.channels)
 
     def _receive(self, found: list[tuple[str, bytes]]) -> bytes:
         """Read one reply, appended if it is a message; its kind."""

@@ -9,9 +9,9 @@ from importlib import import_module
 import click
 from flask import Flask
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
-GROUPS = {"worker": "Run a worker."}
+GROUPS = {"worker": "Run a worker.", "tasks": "See and change jobs and queues."}
 """Names of the groups, each in a module of its own, and what help says of them."""
 
 

@@ -12,7 +12,7 @@ from ..job import StoredJob
 from .endings import Parked
 from .execution import Executor
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class _Silent:
@@ -38,7 +38,7 @@ def done(client: Redis, job_id: str) -> None:
 
 
 def _call_back(executor: Executor, stored: StoredJob) -> None:
-    with context.restore(executor.state.app, stored.id):
+    with context.restore(executor.state, stored.id):
         try:
             call = executor.opener.open(stored, _Silent())
             if isinstance(call, Parked) or call.plain is None:

@@ -21,7 +21,7 @@ from .endings import Failed
 from .outcome import end_of, log_extra, shown_name
 from .pools import Child
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Burials:

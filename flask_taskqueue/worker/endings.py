@@ -13,7 +13,7 @@ class Ran:
 
     :param began: Epoch seconds.
     :param seconds: How long the function ran.
-    :param children: Ids of the jobs it enqueued.
+    :param children: Ids of the jobs it enqueued: a live list, hooks may add to it.
     """
 
     began: float

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 
 from redis import Redis
 
-from .. import _rq, context, errors, joblog, serializer
+from .. import _rq, context, errors, joblog, serializer, signals, states
 from ..appstate import AppState
 from ..job import StoredJob, signed_parts
 from ..options import ChangeOptions, TaskOptions
@@ -20,12 +20,14 @@ from ..request import Reporter, current
 from ..retry import covers
 from ..signing import Signer
 from ..stored_error import dump_error
+from . import callbacks
+from .callbacks import INTERRUPTS, Callbacks
 from .endings import Failed, Outcome, Parked, Retried, Returned, Succeeded
 from .limits import Timer
 from .opening import Call, Opener
 from .plain import PlainJob
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Executor:
@@ -49,7 +51,7 @@ class Executor:
         self.state = state
         self.timer = timer
         self.eager = eager
-        self.opener = Opener(state, hostname, client, eager)
+        self.opener: Opener = Opener(state, hostname, client, eager)
 
     def run(self, stored: StoredJob, reporter: Reporter) -> Outcome:
         """Run a job. Whatever is wrong with it becomes its outcome."""
@@ -59,25 +61,50 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - becomes the outcome
             # What a stored job holds is anybody's: undecodable, unsigned, too
             # large, or an import that fails.
-            return _failed(error, began, 0.0, "json")
+            return self._not_run(stored, error, began)
         if isinstance(call, Parked):
             return call
         opened = call
-        return context.run_apart(lambda: self._run_apart(opened))
+        try:
+            return context.run_apart(lambda: self._run_apart(opened))
+        except Exception as error:  # noqa: BLE001 - becomes the outcome
+            # There is no context for it: what it carries cannot be bound, or a
+            # receiver of Flask's signals raised.
+            return self._not_run(stored, error, began)
+
+    def _not_run(self, stored: StoredJob, error: Exception, began: float) -> Outcome:
+        """A job whose function was not called."""
+        failed = _failed(error, began, 0.0, "json")
+        told = (signals.job_failed, stored, states.FAILURE, error)
+        callbacks.announce(self.state, *told)
+        return failed
 
     def _run_apart(self, call: Call) -> Outcome:
         current.set(call.request)
         joblog.running.set((call.request.task, call.stored.id))
-        with context.restore(self.state.app, call.stored.id) as scope:
-            outcome = self._perform(call)
+        with context.restore(
+            self.state,
+            call.stored.id,
+            call.carried,
+            request_context=call.task.options.request_context,
+        ) as scope:
+            outcome = self._perform(call, scope)
             if isinstance(outcome, (Failed, Retried)):
                 scope.error = outcome.exception
         return outcome
 
-    def _perform(self, call: Call) -> Outcome:
+    def _perform(self, call: Call, scope: context.Scope) -> Outcome:
+        around = Callbacks(self.state.app, call, self.eager)
+        around.started()
+        outcome = self._outcome(call, around, scope)
+        around.ended(outcome)
+        return outcome
+
+    def _outcome(self, call: Call, around: Callbacks, scope: context.Scope) -> Outcome:
         began, clock = time.time(), time.perf_counter()
         try:
-            value = self._invoke(call)
+            scope.enter_carriers()
+            value = self._invoke(call, around)
             if isinstance(value, _rq.Retry):
                 return self._returned_retry(call, value, began, clock)
             if call.request.postponed is not None:
@@ -85,18 +112,18 @@ class Executor:
             encoded = self._encoded(call, value)
             self._succeed(call, value)
         except BaseException as error:
-            if self.eager and isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+            if self.eager and isinstance(error, INTERRUPTS):
                 raise
             return self._raised(call, error, began, time.perf_counter() - clock)
         return Succeeded(
             began=began,
             seconds=time.perf_counter() - clock,
-            children=tuple(call.request.children),
+            children=call.request.children,
             value=value,
             encoded=encoded,
         )
 
-    def _invoke(self, call: Call) -> t.Any:
+    def _invoke(self, call: Call, around: Callbacks) -> t.Any:
         plain = call.plain
         soft = call.request.soft_time_limit
         error = errors.SoftTimeLimitExceeded
@@ -104,6 +131,7 @@ class Executor:
             plain.running() if plain else nullcontext(),
             self.timer.limit(soft, _rq.JobTimeoutException if plain else error),
         ):
+            around.before_start()
             return call.task.invoke(call.args, call.kwargs)
 
     def _encoded(self, call: Call, value: t.Any) -> bytes | None:
@@ -130,7 +158,7 @@ class Executor:
     ) -> Outcome:
         request, options = call.request, call.task.options
         ran: dict[str, t.Any] = {
-            "began": began, "seconds": seconds, "children": (*request.children,),
+            "began": began, "seconds": seconds, "children": request.children,
         }  # fmt: skip
         if isinstance(error, errors.Ignore):
             return Succeeded(**ran, ignored=True)
@@ -236,7 +264,7 @@ class Executor:
         """RQ: a function may return ``rq.Retry`` to run again."""
         ran: dict[str, t.Any] = {
             "began": began, "seconds": time.perf_counter() - clock,
-            "children": (*call.request.children,),
+            "children": call.request.children,
         }  # fmt: skip
         done = call.stored.count("number_of_retries")
         error = errors.MaxRetriesExceededError(

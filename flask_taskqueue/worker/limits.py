@@ -39,7 +39,7 @@ class AlarmTimer:
     """``SIGALRM`` in the main thread, to the microsecond."""
 
     def __init__(self) -> None:
-        self.rang = False
+        self.rang: bool = False
         self._error: type[Exception] | None = None
         signal.signal(signal.SIGALRM, self._ring)
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from redis import Redis
 from redis.exceptions import RedisError
 
 from .. import keys
@@ -14,7 +15,7 @@ from ..broker.connection import Backoff, Subscription, check_server
 from ..broker.trouble import is_unavailable
 from .waiting import Waiters
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LOG_EVERY = 10.0
 """Seconds between two lines that say that Redis is away."""
@@ -27,12 +28,12 @@ class Lines:
     """
 
     def __init__(self, state: AppState, name: str, queues: Sequence[str]) -> None:
-        self.client = state.broker.supervisor()
-        self.waiters = Waiters(self.client, queues)
+        self.client: Redis = state.broker.supervisor()
+        self.waiters: Waiters = Waiters(self.client, queues)
         channels = (keys.NAMES["wake"], keys.commands(name))
-        self.subscription = Subscription(self.client, channels)
-        self.up = False
-        self.retry_at = 0.0
+        self.subscription: Subscription = Subscription(self.client, channels)
+        self.up: bool = False
+        self.retry_at: float = 0.0
         self._up_since = 0.0
         self._url = state.broker.masked_url
         self._backoff = Backoff()

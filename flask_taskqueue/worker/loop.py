@@ -17,16 +17,16 @@ from ..appstate import AppState
 from ..broker import scripts
 from ..broker.connection import Backoff
 from ..broker.trouble import is_unavailable
-from ..broker.wire import Claim, Claimed, Next
+from ..broker.wire import Claim, Claimed, Next, Note
 from ..errors import TaskQueueError
 from ..job import StoredJob
-from . import aftermath, outcome
+from . import aftermath, callbacks, outcome
 from .board import Board
 from .endings import Failed, Outcome
 from .execution import Executor
 from .limits import Timer
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LEASE = 10.0
 """Seconds a claimed job is this worker's, unless its supervisor renews it."""
@@ -78,9 +78,9 @@ class Slot:
     def __init__(self, state: AppState, place: Place, timer: Timer) -> None:
         self.state = state
         self.place = place
-        self.board = place.board
+        self.board: Board = place.board
         self.client: Redis = state.broker.worker()
-        self.executor = Executor(state, place.worker, timer, self.client)
+        self.executor: Executor = Executor(state, place.worker, timer, self.client)
         self._calls = 0
         self._connected = False
 
@@ -112,7 +112,7 @@ class Slot:
         result = self.executor.run(stored, reporter)
         self.board.returned()
         self._forget_unread_replies()
-        self._log_ended(stored, result)
+        outcome.log(self.state.config, stored, result)
         following = self._store(stored, claimed, result)
         failed = isinstance(result, Failed)
         self.board.count(not failed, getattr(result, "seconds", 0.0))
@@ -132,16 +132,6 @@ class Slot:
             extra = outcome.log_extra(stored)
             line = joblog.received(extra["task"], stored.id)
             logger.info("%s", line, extra=extra)
-
-    def _log_ended(self, stored: StoredJob, result: Outcome) -> None:
-        level = outcome.log_level(stored, result)
-        if logger.isEnabledFor(level):
-            config = self.state.config
-            line = outcome.log_line(stored, result, config.redact, config.log_results)
-            failed = isinstance(result, Failed) and not result.expected
-            error = result.exception if isinstance(result, Failed) and failed else None
-            extra = outcome.log_extra(stored)
-            logger.log(level, "%s", line, extra=extra, exc_info=error)
 
     def _hard_limit(self, stored: StoredJob) -> float | None:
         try:
@@ -200,6 +190,9 @@ class Slot:
     def _answered(self, following: Next) -> Next:
         if following.job is None:
             self.board.idle(self._calls)
+        elif following.notes:
+            # Receivers take their time: its lease is to be renewed meanwhile.
+            self.board.begin(self._calls, following.job.lease, None)
         for note in following.notes:
             if note.kind == "aftermath":
                 self._clear_up(note.id)
@@ -210,7 +203,14 @@ class Slot:
                 note.id, note.queue, note.kind, note.reason,
                 extra={"job_id": note.id, "queue": note.queue, "task": ""},
             )  # fmt: skip
+            self._tell(note)
         return following
+
+    def _tell(self, note: Note) -> None:
+        state, client = self.state, self.client
+        self._until_answered(
+            lambda _: callbacks.dropped(state, client, note), needed=False
+        )
 
     def _clear_up(self, job_id: str) -> None:
         executor, client = self.executor, self.client

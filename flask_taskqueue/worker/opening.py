@@ -10,6 +10,7 @@ from redis import Redis
 
 from .. import serializer
 from ..appstate import AppState, Runnable
+from ..carried import Carried
 from ..errors import DecodeError
 from ..job import StoredJob
 from ..request import Reporter, TaskRequest
@@ -32,6 +33,7 @@ class Call:
     kwargs: Mapping[str, t.Any]
     content: str
     request: TaskRequest
+    carried: Carried
     plain: PlainJob | None = None
 
 
@@ -84,11 +86,12 @@ class Opener:
                 stored, self.client, config.importable, data=data, content=content
             )
         request = self._request(stored, task, args, kwargs, reporter)
+        carried = Carried.of_stored(stored.mapping("tq_carried"), request.carried)
         if cause := stored.mapping("tq_cause"):
             args = self._errback_args(task, cause, args, kwargs)
         return Call(
             stored=stored, task=task, args=args, kwargs=kwargs,
-            content=content, request=request, plain=plain,
+            content=content, request=request, carried=carried, plain=plain,
         )  # fmt: skip
 
     def _plain_function(self, name: str, instance: object) -> Runnable | None:
@@ -121,8 +124,8 @@ class Opener:
             is_eager=self.eager,
             parent_id=stored.text("tq_parent") or None,
             root_id=stored.text("tq_root") or stored.id,
-            headers=_headers(stored),
-            carried=_carried(stored),
+            headers=stored.headers,
+            carried=stored.carried,
             time_limit=stored.limit("time_limit"),
             soft_time_limit=stored.limit("soft_time_limit"),
             runner=task,
@@ -177,18 +180,3 @@ def _checked_name(name: str) -> str:
     if len(name) <= NAME_MOST and name.isprintable():
         return name
     raise DecodeError(f"the job calls a function of an impossible name: {name!a:.100}")
-
-
-def _headers(stored: StoredJob) -> dict[str, t.Any]:
-    raw = stored.fields.get(b"tq_headers")
-    headers = serializer.loads(raw, "json", ("json",)) if raw else {}
-    if not isinstance(headers, dict):
-        raise DecodeError("the job's headers are not a JSON object")
-    return headers
-
-
-def _carried(stored: StoredJob) -> dict[str, str]:
-    headers = stored.mapping("tq_carried").get("headers", {})
-    if isinstance(headers, dict) and all(isinstance(x, str) for x in headers.values()):
-        return headers
-    raise DecodeError("the job's carried headers are not texts by name")

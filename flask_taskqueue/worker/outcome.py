@@ -11,17 +11,19 @@ from collections.abc import Callable, Sequence
 
 from redis import Redis
 
-from .. import joblog
+from .. import joblog, signals, states
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next, text
-from ..errors import BrokerUnavailable, TaskQueueError
+from ..config import Config
+from ..errors import BrokerUnavailable, TaskQueueError, TaskRevokedError
 from ..job import StoredJob
 from ..links import Link
 from ..stored_error import MAX_TRACEBACK_CHARS
+from . import callbacks
 from .endings import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def store(
@@ -36,7 +38,8 @@ def store(
 ) -> tuple[bool, Next]:
     """Store an outcome and take the next job.
 
-    One round trip for a job that ended, two for one that did not. May be repeated.
+    One round trip for a job that ended, two for one that did not, or whose links
+    somebody wants to hear of. May be repeated.
 
     :param wanted: ``None`` takes no job.
     :param again: This repeats a call whose reply was lost.
@@ -44,10 +47,20 @@ def store(
         runs the job), and the answer to the claim.
     """
     if isinstance(outcome, (Succeeded, Failed)):
-        ended = [end_of(state, stored, lease, outcome)]
-        codes, following = scripts.finish(client, ended, wanted, again=again)
-        return codes[0] != scripts.REFUSED, following
-    accepted = _put_back(client, stored, lease, outcome)
+        end = end_of(state, stored, lease, outcome)
+        if not (end.links and signals.job_enqueued.receivers):
+            (code,), following = scripts.finish(client, [end], wanted, again=again)
+            return code != scripts.REFUSED, following
+        # No job is taken while receivers run: nobody would renew its lease.
+        (code,), _ = scripts.finish(client, [end], None, again=again)
+        if code != scripts.REFUSED:
+            callbacks.announce_links(state, end.links)
+    else:
+        code = _put_back(client, stored, lease, outcome)
+        if code == scripts.REVOKED_MEANWHILE:
+            revoked = (signals.job_revoked, stored, states.REVOKED)
+            callbacks.announce(state, *revoked, TaskRevokedError("revoked"))
+    accepted = code != scripts.REFUSED
     if wanted is None:
         return accepted, Next()
     return accepted, scripts.claim(client, wanted, again=again)
@@ -55,13 +68,13 @@ def store(
 
 def _put_back(
     client: Redis, stored: StoredJob, lease: Lease, outcome: Retried | Parked | Returned
-) -> bool:
+) -> int:
     if isinstance(outcome, Parked):
-        return scripts.park(client, lease, outcome.task)
+        parked = scripts.park(client, lease, outcome.task)
+        return scripts.STORED if parked else scripts.REFUSED
     if isinstance(outcome, Returned):
         # To the end of its queue, and without an error no attempt is counted.
-        code, _ = scripts.retry(client, lease, due="", error=b"")
-        return code != scripts.REFUSED
+        return scripts.retry(client, lease, due="", error=b"")[0]
     fields = dict(outcome.fields)
     if outcome.children:
         fields["tq_children"] = json.dumps(outcome.children)
@@ -78,7 +91,7 @@ def _put_back(
         fields=fields,
         entry=entry,
     )
-    return code != scripts.REFUSED
+    return code
 
 
 def _at_front_on_retry(stored: StoredJob) -> bool:
@@ -206,6 +219,16 @@ def said(state: AppState, job_id: str, name: str, info: bytes) -> dict[str, Argu
         parts = (job_id.encode(), b"progress", name.encode(), info)
         fields["tq_sig_info"] = signer.sign(*parts)
     return fields
+
+
+def log(config: Config, stored: StoredJob, outcome: Outcome) -> None:
+    """Log how an execution ended; with the traceback where nobody expected it."""
+    level = log_level(stored, outcome)
+    if logger.isEnabledFor(level):
+        line = log_line(stored, outcome, config.redact, config.log_results)
+        failed = isinstance(outcome, Failed) and not outcome.expected
+        error = outcome.exception if isinstance(outcome, Failed) and failed else None
+        logger.log(level, "%s", line, extra=log_extra(stored), exc_info=error)
 
 
 def log_level(stored: StoredJob, outcome: Outcome) -> int:

@@ -76,10 +76,10 @@ class PlainFunction:
     __slots__ = ("__weakref__", "function", "name", "options")
 
     def __init__(self, name: str, function: t.Callable[..., t.Any]) -> None:
-        self.name = name
-        self.function = function
+        self.name: str = name
+        self.function: t.Callable[..., t.Any] = function
         # RQ retries whatever is raised, as long as retries are left.
-        self.options = _EVERY_EXCEPTION
+        self.options: TaskOptions = _EVERY_EXCEPTION
 
     def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
         """Plain functions are called with what came."""

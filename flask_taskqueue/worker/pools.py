@@ -21,7 +21,7 @@ from .board import Board, Seen
 from .limits import AlarmTimer, NoTimer, Timer
 from .loop import WAKE, Place, Slot
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 _STOP_WAIT = 1.0
@@ -76,9 +76,9 @@ class _Channel:
 
     def __init__(self, place: Place, channel: socket.socket) -> None:
         channel.setblocking(False)
-        self.board = place.board
-        self.label = place.label
-        self.prefix = place.prefix
+        self.board: Board = place.board
+        self.label: str = place.label
+        self.prefix: str = place.prefix
         self._channel = channel
 
     def fileno(self) -> int:
@@ -170,6 +170,7 @@ class PreforkPool:
     def __init__(self, state: AppState, disown: Callable[[], None]) -> None:
         self._state = state
         self._disown = disown
+        self._inherited: list[object] = []
 
     def start(self, place: Callable[[Board, socket.socket], Place]) -> Child:
         """Fork a child."""
@@ -204,6 +205,7 @@ class PreforkPool:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._disown()
             random.seed()
+            self._inherited = contextvars.Context().run(_forget_engines, self._state)
             contextvars.Context().run(_work, self._state, place, AlarmTimer())
             status = 0
         except Exception:
@@ -216,17 +218,23 @@ class PreforkPool:
 
 
 def _work(state: AppState, place: Place, timer: Timer) -> None:
-    _forget_engines(state)
     signals.send(signals.worker_process_init, state.app, worker=place.worker)
     Slot(state, place, timer).run()
 
 
-def _forget_engines(state: AppState) -> None:
-    """Flask-SQLAlchemy's connections belong to the parent: drop them unclosed."""
+def _forget_engines(state: AppState) -> list[object]:
+    """Give Flask-SQLAlchemy's engines new pools: their connections are the parent's.
+
+    :return: The old pools, to be kept while this process lives: a driver may say
+        goodbye on a connection that is collected, and so end it for the parent.
+    """
     database = state.app.extensions.get("sqlalchemy")
     with state.app.app_context():
-        for engine in getattr(database, "engines", {}).values():
-            engine.dispose(close=False)
+        engines = list(getattr(database, "engines", {}).values())
+    pools: list[object] = [engine.pool for engine in engines]
+    for engine in engines:
+        engine.dispose(close=False)
+    return pools
 
 
 def _die_with(parent: int) -> None:

@@ -13,7 +13,7 @@ from .burial import Burials
 from .loop import HELD_BACK, IDLE, Place
 from .pools import Child, Pool
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 QUICK_DEATHS_MOST = 5
 """Children in a row that die before they are ready, after which it gives up."""

@@ -17,7 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .. import keys, signals
+from blinker import NamedSignal
+from redis import Redis
+
+from .. import context, keys, signals
 from ..appstate import AppState
 from .burial import Burials, return_unknown
 from .lines import Lines
@@ -25,7 +28,7 @@ from .pools import Pool
 from .staff import Staff, runs, runs_job
 from .upkeep import RENEW_EVERY, Upkeep
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 DONE, GAVE_BACK, NO_CHILDREN = 0, 75, 70
 """Exit codes: every running job finished; jobs were given back; its children
@@ -54,11 +57,11 @@ class Supervisor:
         self.state = state
         self.options = options
         name, queues = options.name, options.queues
-        self.lines = Lines(state, name, queues)
-        self.client = self.lines.client
-        self.upkeep = Upkeep(state, self.client, name, queues)
-        self.burials = Burials(state, self.client, queues)
-        self.staff = Staff(name, queues, options.concurrency, self.burials)
+        self.lines: Lines = Lines(state, name, queues)
+        self.client: Redis = self.lines.client
+        self.upkeep: Upkeep = Upkeep(state, self.client, name, queues)
+        self.burials: Burials = Burials(state, self.client, queues)
+        self.staff: Staff = Staff(name, queues, options.concurrency, self.burials)
         self._gave_back = False
         self._announced = False
         self._asked: deque[int] = deque()
@@ -222,9 +225,14 @@ class Supervisor:
         if not self._announced and self.staff.all_ready:
             self._announced = True
             logger.info("%s ready.", self.options.name)
-            signals.send(signals.worker_ready, self.state.app, worker=self.options.name)
+            self._announce(signals.worker_ready)
         if self.options.burst and self.staff.all_idle:
             self.request_stop()
+
+    def _announce(self, signal: NamedSignal) -> None:
+        """Send a signal: in every pool outside the command's app context."""
+        app, name = self.state.app, self.options.name
+        context.run_apart(lambda: signals.send(signal, app, worker=name))
 
     def _wait(self) -> None:
         waiters, upkeep = self.lines.waiters, self.upkeep
@@ -238,7 +246,7 @@ class Supervisor:
         self.staff.close()
         self.lines.guard(self.upkeep.unregister)
         self.lines.close()
-        signals.send(signals.worker_shutdown, self.state.app, worker=self.options.name)
+        self._announce(signals.worker_shutdown)
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(-1)
             os.close(self._wakeup_end)

@@ -24,7 +24,7 @@ from .loop import LEASE
 from .plain import is_admitted
 from .pools import Child
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 RENEW_EVERY = 3.0
 """Seconds between renewals while jobs run."""
@@ -96,8 +96,8 @@ class Upkeep:
         self._flushed: dict[str, Totals] = {}
         self._nothing_at = -SWEEP_GAP
         self._swept_all_at = -SWEEP_ALL_EVERY
-        self.clock = Clock()
-        self.suspended = False
+        self.clock: Clock = Clock()
+        self.suspended: bool = False
         self.paused: Collection[str] = ()
 
     def has_news(self, children: Sequence[Child]) -> bool:

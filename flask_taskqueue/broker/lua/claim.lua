@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing leases ending claiming
+-- include: clock args queueing telling leases ending claiming
 -- Take the next job of the queues, in their order.
 --
 -- KEYS  none (they follow from what is read)

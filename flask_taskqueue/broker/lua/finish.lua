@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing leases ending claiming
+-- include: clock args queueing telling leases ending claiming
 -- Store how executions ended, then claim the next job in the same call.
 --
 -- KEYS  none (they follow from what is read)

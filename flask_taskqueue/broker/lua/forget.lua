@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: args
+-- include: args telling
 -- Make a job unknown: its result goes now, its hash when nobody can repeat a
 -- call about it any more. One that has not ended still runs, unseen.
 --
@@ -22,4 +22,5 @@ if status == 'finished' or status == 'failed' or status == 'canceled'
   redis.call('ZREM', K.failed .. queue, id)
   redis.call('ZREM', K.canceled .. queue, id)
 end
+tell(id)
 return 1

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing leases ending
+-- include: clock args queueing telling leases ending
 -- Set a job aside whose task this worker does not know.
 --
 -- KEYS  none (they follow from the job)
@@ -18,4 +18,5 @@ redis.call('HSET', K.job .. id, 'status', 'deferred', 'started_at', '', 'worker_
 redis.call('ZADD', K.deferred .. queue, seconds(now), id)
 redis.call('ZADD', K.parked .. task, 'NX', seconds(now), id)
 redis.call('SADD', K.parked_names, task)
+tell(id)
 return 1

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: args
+-- include: args telling
 -- Store what a running task says of itself.
 --
 -- KEYS  none (they follow from the job)
@@ -9,4 +9,5 @@
 local id, queue, execution, fields = arg(), arg(), arg(), list()
 if not redis.call('ZSCORE', K.wip .. queue, id .. ':' .. execution) then return 0 end
 local stored = redis.pcall('HSET', K.job .. id, unpack(fields))
+tell(id)
 return type(stored) == 'number' and 1 or 0

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing leases ending claiming promoting
+-- include: clock args queueing telling leases ending claiming promoting
 -- Move due jobs of queues to their ends, in order of due time.
 --
 -- KEYS  none (they follow from the queues)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing leases ending
+-- include: clock args queueing telling leases ending
 -- Store a failed attempt and let the job run again.
 --
 -- KEYS  none (they follow from the job)
@@ -55,6 +55,7 @@ else
   redis.call('HSET', key, unpack(fields))
   push(target, id, front)
 end
+tell(id)
 if #entry > 0 then
   add_result(id, entry)
   redis.call('EXPIRE', K.results .. id, 31536000)

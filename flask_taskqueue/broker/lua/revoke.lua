@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing leases ending
+-- include: clock args queueing telling leases ending
 -- Revoke a job: end it if it waits, mark it if it runs.
 --
 -- KEYS  none (they follow from the job)

@@ -1,4 +1,4 @@
--- Take the next job that may run. Needs clock, args, queueing, leases, ending.
+-- Take the next job that may run. Needs clock, args, queueing, telling, leases, ending.
 
 local DEAD_PER_CALL = 100
 local ID_MOST = 1000
@@ -72,6 +72,7 @@ local function start(id, queue, row, call)
     'worker_name', call.worker, 'tq_execution', call.execution, 'origin', queue)
   redis.call('ZADD', K.wip .. queue, seconds(now + call.lease + 86400),
     id .. ':' .. call.execution)
+  tell(id)
   return {id, queue, redis.call('HGETALL', key)}
 end
 

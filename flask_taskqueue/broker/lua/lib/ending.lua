@@ -1,5 +1,5 @@
 -- The end of a job, whatever the reason, and giving one back.
--- Needs clock, args, queueing, leases.
+-- Needs clock, args, queueing, telling, leases.
 
 local TYPE = {finished = '1', failed = '2', stopped = '3', canceled = '3'}
 local REGISTRY = {
@@ -119,6 +119,7 @@ local function end_job(id, queue, status, fields, entry)
     redis.call('ZADD', K.aftermath, seconds(now), id)
   end
   follow_up(id, status, ttl >= 0 and ttl)
+  tell(id)
 end
 
 local function error_text(kind, message)
@@ -141,6 +142,7 @@ local function to_front(id, queue)
   redis.call('HDEL', K.job .. id, 'tq_state', 'tq_info', 'tq_sig_info')
   redis.call('HSET', K.job .. id, 'status', 'queued', 'started_at', '', 'worker_name', '')
   push(queue, id, true)
+  tell(id)
 end
 
 -- Back to the front of its queue: no attempt, no recovery. The caller took the

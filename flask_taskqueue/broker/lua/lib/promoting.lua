@@ -1,5 +1,5 @@
 -- Move due jobs from RQ's scheduled set to their queue, in order of due time.
--- Needs clock, args, queueing, leases, ending, claiming (quarantine).
+-- Needs clock, args, queueing, telling, leases, ending, claiming (quarantine).
 
 -- One token for all our workers keeps RQ's own scheduler out: it enqueues from
 -- a snapshot that is stale by then.

@@ -1,0 +1,121 @@
+"""The values that travel with one job, and the form they are stored in."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
+
+from .errors import DecodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What decides the URLs that ``url_for()`` builds: a request's URL adapter,
+    without the request.
+
+    :param server: Host and port; with subdomain matching the part that
+        ``subdomain`` comes before.
+    :param root: Path the app is mounted at, ending in a slash.
+    :param subdomain: ``None`` with host matching.
+    :param method: Of the request: an endpoint may have other rules for ``POST``.
+    """
+
+    scheme: str
+    server: str
+    root: str
+    subdomain: str | None = None
+    method: str = "GET"
+
+    @classmethod
+    def of_adapter(cls, adapter: MapAdapter) -> Binding:
+        """The binding of a request's URL adapter."""
+        return cls(
+            adapter.url_scheme,
+            adapter.server_name,
+            adapter.script_name,
+            adapter.subdomain,
+            adapter.default_method,
+        )
+
+    @classmethod
+    def of_stored(cls, row: object) -> Binding:
+        """The binding that :meth:`stored` wrote.
+
+        :raises DecodeError: It is something else.
+        """
+        if not isinstance(row, dict):
+            raise DecodeError("the job's URL binding is not a JSON object")
+        values = {"method": "GET", **row}
+        names = ("scheme", "server", "root", "subdomain", "method")
+        parts = {name: values.get(name) for name in names}
+        for name, part in parts.items():
+            if not (isinstance(part, str) or (name == "subdomain" and part is None)):
+                raise DecodeError(f"the job's URL binding has no text as its {name}")
+        return cls(**t.cast("dict[str, t.Any]", parts))
+
+    def stored(self) -> dict[str, str | None]:
+        """The same as JSON values."""
+        row = {
+            "scheme": self.scheme, "server": self.server, "root": self.root,
+            "subdomain": self.subdomain,
+        }  # fmt: skip
+        return row if self.method == "GET" else {**row, "method": self.method}
+
+    def adapter(self, app: Flask) -> MapAdapter:
+        """A URL adapter of an app with this binding.
+
+        :raises DecodeError: No host can have this name.
+        """
+        try:
+            return app.url_map.bind(
+                self.server, self.root, self.subdomain, self.scheme, self.method
+            )
+        except (HTTPException, RuntimeError) as error:
+            raise DecodeError(f"the job's URL binding: {error!a:.200}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What travels with one job.
+
+    :param url: ``None`` where the app's ``SERVER_NAME`` decides.
+    :param headers: Request headers, by name.
+    :param values: JSON values of carriers, by their names.
+    """
+
+    url: Binding | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, t.Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_stored(cls, row: Mapping[str, t.Any], headers: Mapping[str, str]) -> Carried:
+        """What :meth:`stored` gave.
+
+        :param headers: Those of the row, checked.
+        :raises DecodeError: It is something else.
+        """
+        values = row.get("values", {})
+        if not isinstance(values, dict):
+            raise DecodeError("the job's carried values are not a JSON object")
+        url = Binding.of_stored(row["url"]) if "url" in row else None
+        return cls(url, headers, values)
+
+    def stored(self) -> dict[str, t.Any]:
+        """The same as JSON values; empty where nothing travels."""
+        row: dict[str, t.Any] = {}
+        if self.url is not None:
+            row["url"] = self.url.stored()
+        if self.headers:
+            row["headers"] = self.headers
+        if self.values:
+            row["values"] = self.values
+        return row
+
+
+NOTHING = Carried()
+"""What travels with a job that was enqueued outside a request, without carriers."""

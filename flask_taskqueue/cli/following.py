@@ -1,0 +1,88 @@
+"""Waits for the end of a job, and shows its progress meanwhile."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import typing as t
+from contextlib import contextmanager
+
+import click
+
+from ..appstate import AppState
+from ..errors import BrokerUnavailable
+from ..inspector import Snapshot, snapshot
+from ..web.describe import progress
+from ..web.watching import Hub, Watch
+from .printing import cut, printable
+
+_STEPS = 1000
+
+_WAIT_MOST = 3600.0
+"""Seconds of one wait: threads cannot wait for ever."""
+
+
+def follow(state: AppState, job_id: str, timeout: float | None = None) -> Snapshot:
+    """Wait until a job has ended, or the time is up; the job as it is then.
+
+    While Redis is away it goes on waiting.
+
+    :param timeout: Seconds; ``None`` is for ever.
+    :raises BrokerUnavailable: Redis was away from the beginning.
+    :raises DecodeError: It cannot be read.
+    """
+    job = snapshot(state, job_id)
+    if job.ready:
+        return job
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    watch = t.cast(Watch, Hub(state, 1).watch(job_id))
+    try:
+        with _shown() as show:
+            while not job.ready and (left := deadline - time.monotonic()) > 0:
+                show(job)
+                job = _next(watch, left) or job
+    finally:
+        watch.close()
+    return job
+
+
+def _next(watch: Watch, left: float) -> Snapshot | None:
+    try:
+        return watch.next(min(left, _WAIT_MOST))
+    except BrokerUnavailable:
+        return None
+
+
+@contextmanager
+def _shown() -> t.Iterator[t.Callable[[Snapshot], None]]:
+    """Where progress is shown: a bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda job: None
+        return
+    with click.progressbar(length=_STEPS, show_eta=False, file=sys.stderr) as bar:
+
+        def show(job: Snapshot) -> None:
+            done, bar.label = read_progress(job)
+            bar.make_step(int(done * _STEPS) - bar.pos)
+            bar.render_progress()
+
+        yield show
+
+
+def read_progress(job: Snapshot) -> tuple[float, str]:
+    """How far a job says it is, from 0 to 1, and in which words."""
+    said = progress(job)
+    if not isinstance(said, dict):
+        return 0.0, job.state
+    done, total = said.get("current"), said.get("total")
+    message = said.get("message") or job.state
+    share = 0.0
+    if _is_number(done) and _is_number(total) and total > 0:
+        share = min(max(done / total, 0.0), 1.0)
+    return share, printable(cut(str(message), 40))
+
+
+def _is_number(value: object) -> t.TypeGuard[float]:
+    is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_one and math.isfinite(t.cast(float, value))

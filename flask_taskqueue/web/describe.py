@@ -1,0 +1,172 @@
+"""A job as JSON values."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from collections.abc import Callable, Mapping
+from datetime import UTC
+
+from flask import current_app
+
+from .. import states
+from ..errors import (
+    BadSignature,
+    ContentDisallowed,
+    DecodeError,
+    PayloadTooLarge,
+    TaskFailed,
+)
+from ..inspector import Snapshot
+from ..job import StoredJob
+from ..stored_error import load_error
+
+_PICKLE_BEGINS = b"g"
+"""First letter of a pickle in base64: of no JSON text's."""
+
+UNREADABLE = (BadSignature, ContentDisallowed, DecodeError, PayloadTooLarge)
+"""What is wrong with a stored job, not with the app that reads it."""
+
+T = t.TypeVar("T")
+
+
+def describe(
+    job: Snapshot, links: Mapping[str, str], *, traceback: bool
+) -> dict[str, t.Any]:
+    """A job as JSON values, in an app context. Never its arguments.
+
+    :param links: Paths of what else can be asked about it, by name.
+    :param traceback: Show that of its exception, too.
+    """
+    stored = job.stored
+    body: dict[str, t.Any] = {
+        "id": stored.id,
+        "task": _told(lambda: stored.name),
+        "state": job.state,
+        "ready": job.ready,
+        "successful": job.ready and job.state == states.SUCCESS,
+        "result": None,
+        "error": _error(job),
+        "progress": progress(job),
+        "queue": stored.queue,
+        "retries": _told(lambda: stored.retries),
+        "max_retries": _told(lambda: stored.policy.max_retries),
+        "recoveries": _told(lambda: stored.recoveries),
+        "eta": _instant(stored, "tq_eta"),
+        "enqueued_at": _instant(stored, "enqueued_at"),
+        "started_at": _instant(stored, "started_at"),
+        "ended_at": _instant(stored, "ended_at"),
+        "runtime": _told(lambda: stored.number("tq_runtime")),
+        "children": _told(lambda: stored.children) or [],
+        "links": dict(links),
+    }
+    body.update(_result(job))
+    if traceback and (trace := _told(lambda: job.traceback)):
+        body["traceback"] = trace
+    return body
+
+
+def state_of(job: Snapshot) -> dict[str, t.Any]:
+    """What of a job changes while it waits and runs, as JSON values."""
+    stored = job.stored
+    return {
+        "state": job.state,
+        "ready": job.ready,
+        "retries": _told(lambda: stored.retries),
+        "recoveries": _told(lambda: stored.recoveries),
+    }
+
+
+def is_over(job: Snapshot) -> bool:
+    """Whether nothing more will come: it has ended, is gone, or cannot be read."""
+    try:
+        return not job.stored.exists or job.ready
+    except UNREADABLE:
+        return True
+
+
+def _told(read: Callable[[], T]) -> T | None:
+    """What a job says; ``None`` where that cannot be read: the rest still can."""
+    try:
+        return read()
+    except UNREADABLE:
+        return None
+
+
+def progress(job: Snapshot) -> t.Any:
+    """What the running task last said of itself; ``None`` where it said nothing, or
+    nothing that the app can write as JSON."""
+    said = _told(lambda: job.said) or None
+    try:
+        _check_json(said)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return said
+
+
+def _result(job: Snapshot) -> dict[str, t.Any]:
+    """The result, or why it is not shown: nothing pickled is decoded here."""
+    raw = job.entry.get(b"return_value")
+    if job.stored.status != "finished" or raw is None:
+        return {}
+    try:
+        if _is_pickled(job.stored, raw):
+            return {"result_type": "pickle"}
+        value = job.value
+        _check_json(value)
+    except UNREADABLE as error:
+        return {"result_type": type(error).__name__}
+    except (TypeError, ValueError, RecursionError):
+        return {"result_type": type(value).__name__}
+    return {"result": value}
+
+
+def _check_json(value: object) -> None:
+    """Return if the app can write a value as JSON that every browser reads.
+
+    :raises ValueError: It holds NaN or an infinity, or text that has no bytes.
+    :raises TypeError: It holds something else that is no JSON.
+    """
+    text = current_app.json.dumps(value)
+    text.encode()
+    if "NaN" in text or "Infinity" in text:
+        json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> t.NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _is_pickled(stored: StoredJob, raw: bytes) -> bool:
+    # A plain rq job says nothing of its content type: its result does, in base64.
+    content = stored.text("tq_content")
+    return content == "pickle" or (not content and raw[:1] == _PICKLE_BEGINS)
+
+
+def _error(job: Snapshot) -> dict[str, str] | None:
+    if raw := job.stored_error:
+        try:
+            error = load_error(raw)
+        except UNREADABLE:
+            return {"type": "unknown", "message": ""}
+        return {"type": error["type"], "message": error["message"]}
+    found = _told(lambda: job.error)
+    if isinstance(found, TaskFailed):
+        return {"type": found.type_name, "message": found.text}
+    return {"type": type(found).__name__, "message": str(found)} if found else None
+
+
+def _instant(stored: StoredJob, name: str) -> str | None:
+    """A field as ISO 8601 with offset and milliseconds."""
+    instant = _told(lambda: stored.instant(name))
+    if instant is None:
+        return None
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def json_text(value: object) -> str:
+    """A value as the app writes JSON, in an app context."""
+    try:
+        return current_app.json.dumps(value)
+    except TypeError:
+        return json.dumps(value, default=repr)
