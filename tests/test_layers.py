@@ -26,7 +26,7 @@ LAYERS = [
     "options signature inside request context appstate broker.wire broker.scripts",
     "job",
     "announcing links worker.limits worker.plain worker.endings",
-    "producer worker.opening worker.execution worker.outcome"
+    "producer worker.opening worker.changes worker.execution worker.outcome"
     " worker.aftermath worker.callbacks beat.service",
     "worker.board worker.loop control inspector counts listing metrics worker.waiting"
     " worker.lines",

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import traceback
 import typing as t
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 from redis import Redis
 
 from .. import _rq, context, errors, joblog, serializer, signals, states
 from ..appstate import AppState
-from ..job import StoredJob, signed_parts
-from ..options import ChangeOptions, TaskOptions
+from ..job import StoredJob
+from ..options import TaskOptions
 from ..request import Reporter, current
 from ..retry import covers
-from ..signing import Signer
 from ..stored_error import dump_error
 from . import callbacks
 from .callbacks import INTERRUPTS, Callbacks
+from .changes import changes_of
 from .endings import Failed, Outcome, Parked, Retried, Returned, Succeeded
 from .limits import Timer
 from .opening import Call, Opener
@@ -209,54 +208,13 @@ class Executor:
             asked = retry.countdown
             delay = request.policy.delay if asked is None else max(asked, 0.0)
             due = f"+{delay:.6f}" if delay else ""
-        fields, queue, front = self._changes(call, retry)
+        fields, queue, front = changes_of(self.state, call, retry)
         cause = retry.exc or retry
         return Retried(
             **ran, due=due, delay=delay, exception=retry.exc, queue=queue,
             front=front, error=dump_error(cause, _trace(cause), call.content),
             fields=fields,
         )  # fmt: skip
-
-    def _changes(
-        self, call: Call, retry: errors.Retry
-    ) -> tuple[dict[str, t.Any], str | None, bool]:
-        """What ``retry(args=…, kwargs=…, queue=…, …)`` changes in the job: fields of
-        its hash, another queue, and whether it goes to the front."""
-        fields: dict[str, t.Any] = {}
-        given = t.cast(ChangeOptions, retry.options)
-        changed = TaskOptions().changed(**given)
-        if call.stored.task and (retry.args_, retry.kwargs_) != (None, None):
-            # Those of the request: an errback is called with others than are stored.
-            args = call.request.args if retry.args_ is None else retry.args_
-            kwargs = call.kwargs if retry.kwargs_ is None else retry.kwargs_
-            most = self.state.config.max_args_bytes
-            name = call.task.name
-            data = serializer.dump_call(name, args, kwargs, call.content, most)
-            fields["data"] = serializer.compress(data)
-        limits: dict[str, t.Any] = {
-            name: getattr(changed, name)
-            for name in ("time_limit", "soft_time_limit", "ignore_result")
-            if name in given
-        }
-        if limits:
-            fields["tq_options"] = json.dumps({**call.stored.options, **limits})
-        if fields and (signer := self.state.signer) is not None:
-            fields["tq_sig"] = _signature(signer, call.stored, fields)
-        if "expires" in given:
-            fields["tq_expires"] = _epoch(changed.expires)
-        if "priority" in given:
-            fields["enqueue_at_front"] = int(changed.priority > 0)
-        front = {**call.stored.fields, **_raw(fields)}.get(b"enqueue_at_front")
-        return fields, self._other_queue(call, given), front == b"1"
-
-    def _other_queue(self, call: Call, given: ChangeOptions) -> str | None:
-        queue, key = given.get("queue"), given.get("routing_key")
-        if queue is None and key is None:
-            return None
-        return self.state.config.router.queue_for(
-            call.task.name, call.args, call.kwargs, given,
-            call_queue=queue, call_routing_key=key, task_queue=call.stored.queue,
-        )[0]  # fmt: skip
 
     def _returned_retry(
         self, call: Call, retry: _rq.Retry, began: float, clock: float
@@ -279,27 +237,6 @@ class Executor:
             front=bool(retry.enqueue_at_front), error=dump_error(asked, ""),
             fields={"number_of_retries": done + 1}, result_type=4,
         )  # fmt: skip
-
-
-def _signature(signer: Signer, stored: StoredJob, fields: Mapping[str, t.Any]) -> bytes:
-    """The signature of a job whose fields change."""
-    merged = StoredJob(stored.id, {**stored.fields, **_raw(fields)})
-    data = merged.data(2**62)
-    texts = {name.decode(): value for name, value in merged.fields.items()}
-    return signer.sign(*signed_parts(merged.id, data, texts))
-
-
-def _epoch(instant: str) -> str:
-    if instant.startswith("+"):
-        return f"{time.time() + float(instant):.6f}"
-    return instant
-
-
-def _raw(fields: Mapping[str, t.Any]) -> dict[bytes, bytes]:
-    return {
-        name.encode(): value if isinstance(value, bytes) else str(value).encode()
-        for name, value in fields.items()
-    }
 
 
 def _trace(error: BaseException) -> str:
