@@ -17,6 +17,7 @@ TEST = [
     "psycopg[binary]",
     "pytest>=8",
     "pytest-timeout",
+    "PyYAML",
     "schemathesis>=4",
 ]
 

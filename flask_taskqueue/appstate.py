@@ -208,11 +208,22 @@ def current_state() -> AppState:
             "expected an app context: tasks and results are looked up in"
             " current_app. Push one with 'with app.app_context():'"
         )
-    extension = current_app.extensions.get("taskqueue")
+    return t.cast(AppState, _extension_of(current_app).state)
+
+
+def state_of(app: Flask) -> AppState:
+    """An app's state, without a context of it.
+
+    :raises RuntimeError: The app has no TaskQueue.
+    """
+    return t.cast(AppState, _extension_of(app).state_of(app))
+
+
+def _extension_of(app: Flask) -> t.Any:
+    extension = app.extensions.get("taskqueue")
     if extension is None:
         raise RuntimeError(
-            f"the app {current_app.name!r} has no TaskQueue; call"
+            f"the app {app.name!r} has no TaskQueue; call"
             " TaskQueue.init_app(app) when it is made"
         )
-    state: AppState = extension.state
-    return state
+    return extension

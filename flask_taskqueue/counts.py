@@ -16,7 +16,7 @@ from . import keys
 from .appstate import AppState
 from .broker import scripts
 
-PLACES = (
+PLACES: tuple[str, ...] = (
     "running", "waiting", "scheduled", "deferred", "failed", "finished", "revoked",
 )  # fmt: skip
 """Where a job of a queue can be, in the order they are listed in."""

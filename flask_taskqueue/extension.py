@@ -97,6 +97,13 @@ class TaskQueue:
                 " current context. Push one with 'with app.app_context():'"
             )
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        return self.state_of(app)
+
+    def state_of(self, app: Flask) -> AppState:
+        """An app's state, whether or not it is the current one.
+
+        :raises RuntimeError: This TaskQueue does not serve it.
+        """
         try:
             return self._states[app]
         except KeyError:
@@ -177,16 +184,21 @@ class TaskQueue:
         self._discoveries += [(given, name) for name in names]
 
     def load_tasks(self, app: Flask) -> None:
-        """Import what ``TASKQUEUE_IMPORTS`` and :meth:`autodiscover_tasks` name.
+        """Import what ``TASKQUEUE_IMPORTS`` and :meth:`autodiscover_tasks` name, in an
+        app context of their own.
 
         :raises ImportError: One of ``TASKQUEUE_IMPORTS`` is missing, or a module
             cannot be imported.
         """
-        for name in self._states[app].config.imports:
-            import_string(name)
-        for packages, related_name in self._discoveries:
-            for package in packages_of(app) if packages is None else packages:
-                import_related(package, related_name)
+        imports = self.state_of(app).config.imports
+        if not (imports or self._discoveries):
+            return
+        with app.app_context():
+            for name in imports:
+                import_string(name)
+            for packages, related_name in self._discoveries:
+                for package in packages_of(app) if packages is None else packages:
+                    import_related(package, related_name)
 
     def carrier(
         self,

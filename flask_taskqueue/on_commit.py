@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 AnySession: t.TypeAlias = "Session | scoped_session[t.Any] | AsyncSession"
 """What a caller may give as ``session``."""

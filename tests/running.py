@@ -13,6 +13,7 @@ from flask_taskqueue.appstate import AppState
 from flask_taskqueue.broker import scripts
 from flask_taskqueue.broker.wire import Claim, Claimed
 from flask_taskqueue.job import StoredJob
+from flask_taskqueue.testing import drain
 from flask_taskqueue.worker import outcome
 from flask_taskqueue.worker.endings import Outcome
 from flask_taskqueue.worker.execution import Executor
@@ -76,8 +77,8 @@ class InProcess:
         self.made.append(self)
 
     def run_all(self) -> None:
-        """Run what waits, by the code of a worker's slot."""
-        run_all(self.tq.state, self.client)
+        """Run what waits in the queue ``default``."""
+        drain(self.app, "default")
 
     @classmethod
     def disconnect_all(cls) -> None:

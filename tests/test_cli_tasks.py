@@ -124,11 +124,8 @@ def test_show_has_the_fields_of_the_endpoint(site: Site):
     site.run_all()
     body = site.json("show", result.id)
     assert set(body) == JOB_KEYS
-    assert (body["state"], body["result"], body["worker"]) == (
-        "SUCCESS",
-        3,
-        "host.4711.abc",
-    )
+    assert (body["state"], body["result"]) == ("SUCCESS", 3)
+    assert body["worker"]
     shown = dict(line.split(":", 1) for line in lines(site.flask("show", result.id)))
     assert shown["result"].strip() == "3"
     assert "error" not in shown
@@ -167,8 +164,9 @@ def test_a_stored_escape_sequence_does_not_reach_the_terminal(
     client.rpush("rq:queue:default", evil)
     for args in (["list"], ["show", result.id], ["show", evil], ["wait", result.id]):
         done = site.flask(*args)
-        assert "\\x1b]0;owned\\x07\\u202e" in done.output
-        assert not set("\x1b\x07\u202e") & set(done.output)
+        seen = done.stdout + done.stderr
+        assert "\\x1b]0;owned\\x07\\u202e" in seen
+        assert not set("\x1b\x07\u202e") & set(seen)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +331,7 @@ def test_requeue_all_that_failed(site: Site):
     site.fail.delay_many([("no",), ("no",)])
     site.run_all()
     assert site.json("requeue", "--failed", "--queue", "mail") == {"requeued": 0}
-    assert lines(site.flask("requeue", "--failed")) == ["2 jobs wait again."]
+    assert lines(site.flask("requeue", "--failed")) == ["Jobs that wait again: 2"]
 
 
 def test_queues(site: Site):
@@ -369,7 +367,7 @@ def test_purge_asks_first(site: Site):
     assert done.exit_code == 1
     assert result.state == "PENDING"
     done = site.flask("purge", "default", input="y\n")
-    assert lines(done) == ["1 jobs of default are revoked."]
+    assert lines(done)[-1] == "Jobs of default revoked: 1"
     assert result.state == "REVOKED"
     assert site.json("purge", "default", "--yes") == {"queue": "default", "revoked": 0}
 

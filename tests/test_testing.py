@@ -28,6 +28,7 @@ from flask_taskqueue.signals import job_enqueued, job_revoked
 from flask_taskqueue.testing import captured, drain, eager, run_worker
 
 from .running import InProcess
+from .servers import eventually
 
 NOWHERE = "redis://127.0.0.1:1/0"
 SOON = timedelta(seconds=1)
@@ -505,6 +506,19 @@ def test_a_task_that_exits_fails_alone(shop: Shop):
     assert result.state == "FAILURE"
 
 
+def test_only_jobs_have_a_context_that_is_torn_down(shop: Shop):
+    popped: list[object] = []
+    shop.app.teardown_appcontext(popped.append)
+    failed = shop.fail.delay("broken")
+    shop.note.delay("a")
+    with eager(shop.app), captured(shop.app):
+        pass
+    drain(shop.app)
+    run_worker(shop.app)
+    assert [repr(error) for error in popped] == ["ValueError('broken')", "None"]
+    assert failed.state == "FAILURE"
+
+
 def test_drain_in_a_thread(shop: Shop):
     shop.note.delay("a")
     counts: list[int] = []
@@ -518,7 +532,7 @@ def test_drain_leaves_nothing_connected_or_held(shop: Shop, client: redis.Redis)
     shop.note.delay("a")
     drain(shop.app)
     shop.tq.state.broker.close()
-    assert len(client.client_list()) == 1
+    eventually(lambda: len(client.client_list()) == 1)
     assert client.zcard("rq:wip:default") == 0
 
 

@@ -202,7 +202,7 @@ def requeue(job_id: str | None, failed: bool, queue: str | None, json: bool) -> 
         if json:
             echo_json({"requeued": number})
         else:
-            click.echo(f"{number} jobs wait again.")
+            click.echo(f"Jobs that wait again: {number}")
         return
     if not control.requeue(state, job_id):
         raise click.ClickException(

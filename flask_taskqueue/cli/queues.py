@@ -96,4 +96,4 @@ def purge(queue: str, scheduled: bool, yes: bool, json: bool) -> None:
     if json:
         echo_json({"queue": queue, "revoked": revoked})
     else:
-        click.echo(f"{revoked} jobs of {queue} are revoked.")
+        click.echo(f"Jobs of {queue} revoked: {revoked}")

@@ -13,7 +13,7 @@ from flask import Flask
 
 from .. import eager as eager_mode
 from .. import serializer, states
-from ..appstate import AppState, current_state
+from ..appstate import AppState, state_of
 from ..broker import scripts
 from ..broker.wire import NewJob
 from ..job import StoredJob
@@ -55,7 +55,7 @@ def eager(app: Flask, *, propagates: bool = True) -> Iterator[None]:
     :param propagates: Raise what a task raises where it was called.
     :raises RuntimeError: The app has no TaskQueue.
     """
-    state = _state_of(app)
+    state = state_of(app)
     wanted = {"TASKQUEUE_EAGER": True, "TASKQUEUE_EAGER_PROPAGATES": propagates}
     before = {key: app.config.get(key, _ABSENT) for key in wanted}
     outbox, state.outbox = state.outbox, None
@@ -82,7 +82,7 @@ def captured(app: Flask) -> Iterator[list[CapturedJob]]:
 
     :raises RuntimeError: The app has no TaskQueue.
     """
-    state = _state_of(app)
+    state = state_of(app)
     outbox = _Outbox(state)
     before, state.outbox = state.outbox, outbox
     try:
@@ -91,11 +91,6 @@ def captured(app: Flask) -> Iterator[list[CapturedJob]]:
         state.outbox = before
         for job in outbox.jobs:
             state.eager_jobs.pop(job.id, None)
-
-
-def _state_of(app: Flask) -> AppState:
-    with app.app_context():
-        return current_state()
 
 
 class _Outbox:

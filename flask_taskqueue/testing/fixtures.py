@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from flask import Flask
 
-from ..appstate import current_state
+from ..appstate import state_of
 from ..broker.connection import Broker
 from .calls import CapturedJob, captured, eager
 from .running import drain, run_worker
@@ -58,5 +58,4 @@ def taskqueue_worker(app: Flask) -> Iterator[Callable[..., None]]:
 
 
 def _disconnect(app: Flask) -> None:
-    with app.app_context():
-        current_state().broker.close()
+    state_of(app).broker.close()

@@ -14,7 +14,7 @@ from flask import Flask
 from redis import Redis
 
 from .. import keys
-from ..appstate import AppState, current_state
+from ..appstate import AppState, state_of
 from ..broker import scripts
 from ..broker.wire import Claim, Claimed
 from ..errors import TaskQueueError
@@ -65,7 +65,7 @@ def drain(
         drainage = _Drainage(state, client, _checked(queues), propagates, most)
         drainage.run(now)
     finally:
-        pass
+        client.close()
     return drainage.executions
 
 
@@ -121,9 +121,8 @@ def _children_heard() -> Iterator[None]:
 
 def _loaded(app: Flask) -> AppState:
     """The app's state, with the tasks a worker would import."""
-    with app.app_context():
-        state = current_state()
-        app.extensions["taskqueue"].load_tasks(app)
+    state = state_of(app)
+    app.extensions["taskqueue"].load_tasks(app)
     return state
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +14,10 @@ from http.client import HTTPConnection, HTTPResponse
 from ..processes import AppFolder
 from ..servers import eventually, free_port
 
-GUNICORN = ("-m", "gunicorn", "--no-control-socket", "--graceful-timeout", "1")
+
+def gunicorn(*options: str, app: str = "jobs:create_app()") -> tuple[str, ...]:
+    """Command line of one worker process of gunicorn."""
+    return ("-m", "gunicorn", "-b", "127.0.0.1:{port}", *options, app)
 
 
 class Served:
@@ -25,7 +31,8 @@ class Served:
         self.port = free_port()
         self._folder = folder
         self._arguments = [part.format(port=self.port) for part in arguments]
-        self._env = {**folder.env, **env}
+        # Gunicorn keeps a socket in the home directory.
+        self._env = {**folder.env, "HOME": str(folder.folder), **env}
         self._log = folder.folder / f"server-{self.port}.log"
         self._asked: list[Answer] = []
 
@@ -37,6 +44,7 @@ class Served:
                 env=self._env,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         eventually(self._listens, 20, "the server listens")
         return self
@@ -44,12 +52,9 @@ class Served:
     def __exit__(self, *exc_info: object) -> None:
         for answer in self._asked:
             answer.close()
-        self._process.terminate()
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
 
     @property
     def output(self) -> str:
