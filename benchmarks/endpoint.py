@@ -2,7 +2,7 @@
 
     python benchmarks/endpoint.py [--requests 3000] [--rounds 5]
 
-One server on a Unix socket, one process, the app called as a WSGI server calls it, in
+One server on a Unix socket, one thread of gunicorn, one connection that is kept, in
 turn. Prints the median round of each, and what part of the view's pace that is. The
 aim is 0.6.
 """
@@ -10,39 +10,56 @@ aim is 0.6.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import socket
 import statistics
 import sys
 import tempfile
 import time
-import typing as t
+from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
-import redis
 from first_numbers import OURS, process, server
-from flask import Flask
-from werkzeug.test import create_environ
+
+VIEW = """
+import redis
+from bench_ours import create_app
+
+app = create_app()
+client = redis.Redis.from_url(app.config["TASKQUEUE_URL"])
+
+@app.get("/value")
+def value():
+    return {"value": client.get("value").decode()}
+"""
 
 
-def add_view(app: Flask, client: redis.Redis) -> None:
-    """The view that the endpoint is measured against."""
-    client.set("value", "3")
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[HTTPConnection]:
+    """A connection to one thread of gunicorn that serves :data:`VIEW`."""
+    address = folder / "http"
+    command = ("-m", "gunicorn", "-k", "gthread", "-b", f"unix:{address}")
+    command += ("--threads", "1", "--keep-alive", "60", "bench_view:app")
+    with process(sys.executable, *command, cwd=folder):
+        while not address.exists():
+            time.sleep(0.05)
+        connection = HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(address))
+        yield connection
+        connection.close()
 
-    @app.get("/value")
-    def value() -> dict[str, t.Any]:
-        return {"value": client.get("value").decode()}
 
-
-def pace(app: Flask, path: str, requests: int) -> float:
-    """Requests a second."""
+def pace(connection: HTTPConnection, path: str, requests: int) -> float:
+    """Requests a second, one after the other."""
     began = time.perf_counter()
     for _ in range(requests):
-        statuses: list[str] = []
-        environ = create_environ(path)
-        parts = app.wsgi_app(environ, lambda status, headers: statuses.append(status))
-        b"".join(parts)
-        parts.close()
-        assert statuses == ["200 OK"], statuses
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200, answer.status
     return requests / (time.perf_counter() - began)
 
 
@@ -54,14 +71,15 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ftq-"))
     (folder / "bench_ours.py").write_text(OURS)
+    (folder / "bench_view.py").write_text(VIEW)
     sys.path.insert(0, str(folder))
     os.environ["FLASK_TASKQUEUE_URL"] = f"unix://{folder / 's'}"
     with server(folder) as client:
         import bench_ours
 
-        app = bench_ours.create_app()
-        add_view(app, client)
+        client.set("value", "3")
         worker = ("-m", "flask", "--app", "bench_ours", "worker", "-l", "warning")
+        app = bench_ours.create_app()
         with app.app_context(), process(sys.executable, *worker, cwd=folder):
             waiting = bench_ours.add.apply_async((1, 2), queue="nobody")
             ended = bench_ours.add.delay(1, 2)
@@ -72,9 +90,10 @@ def main() -> None:
             "a job that waits": f"/tasks/{waiting.id}",
         }
         rounds: dict[str, list[float]] = {name: [] for name in paths}
-        for _ in range(given.rounds):
-            for name, path in paths.items():
-                rounds[name].append(pace(app, path, given.requests))
+        with served(folder) as connection:
+            for _ in range(given.rounds):
+                for name, path in paths.items():
+                    rounds[name].append(pace(connection, path, given.requests))
         base = statistics.median(rounds["a view with one GET"])
         for name, found in rounds.items():
             median = statistics.median(found)

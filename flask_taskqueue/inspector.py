@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from base64 import b64decode
+from functools import cached_property
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -14,15 +15,6 @@ from .broker.trouble import reply_code
 from .errors import DecodeError, TaskRevokedError
 from .job import StoredJob
 from .stored_error import load_error, rebuild_error
-
-_FIELDS = (
-    b"status", b"origin", b"worker_name", b"enqueued_at", b"started_at", b"ended_at",
-    b"created_at", b"description", b"tq_task", b"tq_content", b"tq_options",
-    b"tq_retries", b"tq_recoveries", b"tq_state", b"tq_info", b"tq_sig_info",
-    b"tq_ignored", b"tq_error", b"tq_runtime", b"tq_children", b"tq_parent",
-    b"tq_root", b"tq_eta", b"tq_expires", b"tq_forgotten", b"retries_left",
-    b"retry_intervals", b"timeout", b"tq_headers", b"tq_carried", b"tq_ended",
-)  # fmt: skip
 
 RESULT = b"tq:result"
 """Field of an eager job's result entry; Redis keeps those in a stream."""
@@ -46,12 +38,12 @@ class Snapshot:
         self.entry = entry
         self.last_id = last_id
 
-    @property
+    @cached_property
     def state(self) -> str:
         """The job's public state."""
         return self.stored.state
 
-    @property
+    @cached_property
     def ready(self) -> bool:
         """Nothing more will come."""
         status = self.stored.status
@@ -175,15 +167,25 @@ def snapshots(
     :return: Of one that cannot be read the reason.
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
-    client: scripts.Client = state.broker.monitor
     with state.broker.errors():
-        pipeline = client.pipeline(transaction=True)
-        for job_id in job_ids:
-            pipeline.xrevrange(keys.results(job_id), count=1)
-            pipeline.hmget(keys.job(job_id), _FIELDS)
-        replies = pipeline.execute(raise_on_error=False)
-        rows = zip(job_ids, replies[::2], replies[1::2], strict=True)
-        return {row[0]: _snapshot(state, *row) for row in rows}
+        found = scripts.read(state.broker.monitor, job_ids)
+    return {
+        job_id: _snapshot(state, job_id, *read)
+        for job_id, read in zip(job_ids, found, strict=True)
+    }
+
+
+def _snapshot(
+    state: AppState,
+    job_id: str,
+    fields: t.Mapping[bytes, bytes],
+    last_id: bytes,
+    entry: t.Mapping[bytes, bytes],
+) -> Snapshot | DecodeError:
+    try:
+        return Snapshot(state, StoredJob(job_id, fields), entry, last_id)
+    except DecodeError as error:
+        return error
 
 
 def whole(state: AppState, job_id: str) -> StoredJob:
@@ -231,20 +233,3 @@ def _raise_unless_no_job(error: RedisError) -> None:
     """Return if the key holds something else: no job of anybody's."""
     if reply_code(error) != "WRONGTYPE":
         raise error
-
-
-def _snapshot(
-    state: AppState, job_id: str, entries: t.Any, values: t.Any
-) -> Snapshot | DecodeError:
-    if isinstance(values, RedisError):
-        _raise_unless_no_job(values)
-        values = []
-    if isinstance(entries, RedisError):
-        _raise_unless_no_job(entries)
-        entries = []
-    fields = {n: v for n, v in zip(_FIELDS, values, strict=False) if v is not None}
-    last_id, entry = entries[0] if entries else (b"0-0", {})
-    try:
-        return Snapshot(state, StoredJob(job_id, fields), entry, last_id)
-    except DecodeError as error:
-        return error

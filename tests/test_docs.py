@@ -2,11 +2,12 @@
 
 The blocks of a page belong together. Its ``python`` blocks run in order, in one
 namespace, as in a ``flask shell``: in a process of their own, whose folder is empty at
-first, with ``FLASK_TASKQUEUE_URL`` in its environment. A block that names a file, by a first line
-such as ``# app.py`` or after a sentence that ends in "in ``app.py``:", is written to
-that file; a Python one is then imported from there, and its names are known to the
-blocks that follow. Test modules and ``conftest.py`` are left to pytest, which runs at
-the end of a page that has some. ``py`` is for code of other libraries: it compiles.
+first, with ``FLASK_TASKQUEUE_URL`` in its environment. A block that names a file, by a
+first line such as ``# app.py`` or after a sentence that ends in "in ``app.py``:", is
+written to that file; a Python one is then imported from there, and its names are known
+to the blocks that follow. Test modules and ``conftest.py`` are left to pytest, which
+runs at the end of a page that has some. ``py`` is for code of other libraries: it
+compiles.
 
 Commands of ``flask`` in ``console`` and ``sh`` blocks exist and have the options that
 are shown. Blocks in a format that can be read (YAML, INI, TOML, JSON, Jinja) can be.

@@ -259,6 +259,23 @@ def revoke(client: Redis, job_id: str, *, terminate: bool) -> int:
     return int(call(client, "revoke", [job_id, int(terminate)]))
 
 
+Read = tuple[dict[bytes, bytes], bytes, dict[bytes, bytes]]
+"""A job's fields, the id of its last result entry, and that entry."""
+
+
+def read(client: Redis, job_ids: t.Sequence[str]) -> list[Read]:
+    """Read jobs as they are at one moment, their arguments excepted.
+
+    :return: For each; the fields are empty where there is no job.
+    """
+    rows = call(client, "read", counted(list(job_ids)))
+    return [(_mapping(fields), last, _mapping(entry)) for fields, last, entry in rows]
+
+
+def _mapping(flat: t.Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
 def park(client: Redis, lease: Lease, task: str) -> bool:
     """Set a job aside whose task is not known here."""
     argv = [lease.id, lease.queue, lease.execution, task]

@@ -65,7 +65,8 @@ def drain(
         drainage = _Drainage(state, client, _checked(queues), propagates, most)
         drainage.run(now)
     finally:
-        client.close()
+        # close() leaves it connected in redis-py 5.0.0.
+        client.connection_pool.disconnect()
     return drainage.executions
 
 

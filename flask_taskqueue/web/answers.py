@@ -102,7 +102,8 @@ class Asked:
         if job.ready:
             answer.headers["Cache-Control"] = "private, no-cache"
             answer.set_etag(tag(text))
-            answer.make_conditional(self.environ)
+            if "HTTP_IF_NONE_MATCH" in self.environ:
+                answer.make_conditional(self.environ)
         else:
             answer.headers["Retry-After"] = RETRY_AFTER
         return answer

@@ -97,6 +97,8 @@ def progress(job: Snapshot) -> t.Any:
     """What the running task last said of itself; ``None`` where it said nothing, or
     nothing that the app can write as JSON."""
     said = _told(lambda: job.said) or None
+    if said is None:
+        return None
     try:
         _check_json(said)
     except (TypeError, ValueError, RecursionError):

@@ -31,7 +31,8 @@ tq = TaskQueue(app)
 @tq.task(bind=True, max_retries=0)
 def obey(self: Task[[], t.Any]) -> t.Any:
     """Takes orders from a list until one ends it."""
-    with Redis.from_url(app.config["TASKQUEUE_URL"]) as client:
+    # Orders may take longer to come than a reply.
+    with Redis.from_url(app.config["TASKQUEUE_URL"], socket_timeout=None) as client:
         while True:
             _, line = client.blpop([f"orders:{self.request.id}"])
             order, value = json.loads(line)
