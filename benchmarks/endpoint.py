@@ -1,6 +1,6 @@
 """Requests a second of the status endpoint, beside a view that does one Redis GET.
 
-    python benchmarks/endpoint.py [--requests 3000] [--rounds 5]
+    python benchmarks/endpoint.py [--requests 200] [--rounds 41]
 
 One server on a Unix socket, one thread of gunicorn, one connection that is kept, in
 turn. Prints the median round of each, and what part of the view's pace that is. The
@@ -66,8 +66,8 @@ def pace(connection: HTTPConnection, path: str, requests: int) -> float:
 def main() -> None:
     """Run the rounds and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=3000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=41)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ftq-"))
     (folder / "bench_ours.py").write_text(OURS)

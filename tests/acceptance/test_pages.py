@@ -378,6 +378,14 @@ def test_a_bar_that_is_added_is_live_and_a_removed_one_is_not(site: Site, page: 
         assert second.id in failed.value.url
 
 
+def test_an_old_browser_has_the_link(site: Site, page: Page):
+    page.add_init_script("delete AbortSignal.any;")
+    with orders(site) as [job]:
+        page.goto(site.bars(job))
+        expect(said(page)).to_have_text("Not known at the moment")
+        expect(page.get_by_role("link", name="Refresh")).to_be_visible()
+
+
 def test_without_javascript_a_link_leads_on(site: Site, browser: Browser):
     with (
         browser.new_context(java_script_enabled=False) as context,

@@ -20,8 +20,14 @@ local FIELDS = {
 }
 
 -- A key of another type is no job of anybody's.
+local function ask(...)
+  local reply = redis.pcall(...)
+  if reply.err and string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then error(reply) end
+  return reply
+end
+
 local function hash(key)
-  local values = redis.pcall('HMGET', key, unpack(FIELDS))
+  local values = ask('HMGET', key, unpack(FIELDS))
   local out = {}
   for i, name in ipairs(FIELDS) do
     if values[i] then
@@ -33,7 +39,7 @@ local function hash(key)
 end
 
 local function last_entry(key)
-  local entries = redis.pcall('XREVRANGE', key, '+', '-', 'COUNT', 1)
+  local entries = ask('XREVRANGE', key, '+', '-', 'COUNT', 1)
   return unpack(entries[1] or {'0-0', {}})
 end
 

@@ -1,3 +1,5 @@
+// Follows jobs of Flask-TaskQueue.
+
 // A browser opens six HTTP/1.1 connections to a host. A page in view holds two;
 // its other jobs, and hidden pages, ask every second, which holds none.
 let held = 0;
@@ -7,15 +9,15 @@ const listen = (url, saw, signal) =>
 	new Promise((resolve) => {
 		const source = new EventSource(url + "/events");
 		const on = (name, hear) => source.addEventListener(name, hear);
-		const stop = (works) => {
+		const stop = (come) => {
 			source.close();
-			clearTimeout(silence);
-			resolve(works);
+			clearTimeout(timer);
+			resolve(come);
 		};
 		// Some proxies let nothing through.
-		const silence = setTimeout(stop, 5000, false);
+		const timer = setTimeout(stop, 5000, false);
 		on("state", ({ data }) => {
-			clearTimeout(silence);
+			clearTimeout(timer);
 			saw(JSON.parse(data));
 		});
 		on("progress", ({ data }) => saw({ progress: JSON.parse(data) }));
@@ -27,7 +29,7 @@ const listen = (url, saw, signal) =>
 	});
 
 /** Follow a job, by id or URL, to its end: resolves to its JSON, also if it failed.
-		Calls onProgress(progress, state) at each change; progress may be null. */
+ * Calls onProgress(progress, state) at each change; progress may be null. */
 export async function watch(job, { onProgress, signal: given } = {}) {
 	// This is <prefix>/static/taskqueue.js, a job is <prefix>/<id>.
 	const { href } = new URL(job, new URL("..", import.meta.url));
@@ -39,7 +41,7 @@ export async function watch(job, { onProgress, signal: given } = {}) {
 		if (now !== told && !signal.aborted) onProgress?.(progress, state);
 		told = now;
 	};
-	for (let events = self.EventSource, failures = 0; ; ) {
+	for (let events = self.EventSource, failed = 0; ; ) {
 		signal.throwIfAborted();
 		const began = Date.now();
 		const hold = held < 2 && !document.hidden;
@@ -47,8 +49,7 @@ export async function watch(job, { onProgress, signal: given } = {}) {
 		held += hold;
 		try {
 			if (hold && events) events = await listen(href, saw, signal);
-			const query = hold && !events ? "?wait=2" : "";
-			answer = await fetch(href + query, { signal });
+			answer = await fetch(hold && !events ? href + "?wait=2" : href, { signal });
 			body = answer.ok && (await answer.json());
 		} catch (error) {
 			// A login page stays one; a lost connection comes back.
@@ -58,11 +59,11 @@ export async function watch(job, { onProgress, signal: given } = {}) {
 		}
 		if (body) saw(body);
 		if (body?.ready) return body;
-		failures = body ? 0 : failures + 1;
+		failed = body ? 0 : failed + 1;
 		const code = answer?.status ?? 503;
 		if (code > 399 && code < 500 && code !== 429) throw Error(href + ": " + code);
 		const least = Number(answer?.headers.get("Retry-After")) || 1;
-		const due = began + 1000 * Math.max(least, Math.min(2 ** failures, 30));
+		const due = began + 1000 * Math.max(least, Math.min(2 ** failed, 30));
 		await new Promise((go) => setTimeout((signal.onabort = go), due - Date.now()));
 	}
 }
@@ -72,13 +73,14 @@ class TaskProgress extends HTMLElement {
 	async connectedCallback() {
 		const { url, texts, next, reload } = this.dataset;
 		if (!url) return;
-		const { signal } = (this.leaving = new AbortController());
+		const { signal } = (this.leave = new AbortController());
 		const bar = this.querySelector("progress");
 		const part = (name) => this.querySelector(`[data-part=${name}]`) ?? {};
 		const onProgress = (progress, state) => {
-			const { current, total, message } = progress ?? {};
 			this.dataset.state = state;
 			part("text").textContent = JSON.parse(texts)[state] ?? state;
+			if (!progress) return;
+			const { current, total, message } = progress;
 			part("message").textContent = message ?? "";
 			if (total > 0 && current >= 0) [bar.max, bar.value] = [total, current];
 			else bar.removeAttribute("value");
@@ -98,7 +100,7 @@ class TaskProgress extends HTMLElement {
 	}
 
 	disconnectedCallback() {
-		this.leaving?.abort();
+		this.leave?.abort();
 	}
 }
 customElements.define("task-progress", TaskProgress);
