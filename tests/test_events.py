@@ -34,6 +34,8 @@ class Site(InProcess):
 
     def __init__(self, url: str, client: redis.Redis, **config: object) -> None:
         super().__init__("eventsapp", url, client, **config)
+        self._answered = threading.Event()
+        self.app.after_request(self._note)
         # Listeners of earlier tests live on for a while.
         self._others = {row["id"] for row in client.client_list()}
         self.add = self.tq.task(name="add")(lambda x, y: x + y)
@@ -44,6 +46,10 @@ class Site(InProcess):
 
     def stream(self, result: AsyncResult[t.Any], **kwargs: t.Any) -> Stream:
         return Stream(self.get(f"{result.id}/events", **kwargs))
+
+    def _note(self, answer: Response) -> Response:
+        self._answered.set()
+        return answer
 
     @property
     def connections(self) -> list[dict[str, str]]:
@@ -57,11 +63,13 @@ class Site(InProcess):
         return [row for row in self.connections if row["sub"] != "0"]
 
     def soon(self, change: t.Callable[[], object]) -> threading.Thread:
-        """Do something in a thread, once somebody watches a job."""
+        """Do something in a thread, once the next request is past its view: by then
+        it watches its job, and has seen it."""
+        self._answered.clear()
 
         def wait_and_change() -> None:
+            assert self._answered.wait(10)
             with self.app.app_context():
-                eventually(lambda: self.listening)
                 change()
 
         thread = threading.Thread(target=wait_and_change, daemon=True)
@@ -220,6 +228,32 @@ def test_a_stream_of_a_job_that_is_forgotten_ends(site: Site):
     result.forget()
     assert stream.rest() == []
     assert site.get(f"{result.id}/events").status_code == 404
+
+
+def replace(site: Site, result: AsyncResult[t.Any]) -> None:
+    """Let another job, that has ended, take a job's id."""
+    changes = {"created_at": "2026-01-01T00:00:00Z", "status": "finished"}
+    site.client.hset(f"rq:job:{result.id}", mapping=changes)
+    site.client.publish(f"tq:job:{result.id}", "")
+
+
+def test_another_job_that_took_the_id_is_not_streamed(site: Site):
+    result = site.add.delay(1, 2)
+    stream = site.stream(result)
+    assert stream.read() == [state("PENDING")]
+    replace(site, result)
+    # Who comes back is authorised anew.
+    assert stream.rest() == []
+
+
+def test_another_job_that_took_the_id_is_not_waited_for(site: Site):
+    result = site.add.delay(1, 2)
+    site.soon(lambda: replace(site, result))
+    answer = site.get(f"{result.id}?wait=20")
+    assert (answer.get_json()["state"], answer.headers["Retry-After"]) == (
+        "PENDING",
+        "1",
+    )
 
 
 def test_a_stream_of_a_job_that_can_no_longer_be_read_ends(site: Site):

@@ -85,6 +85,13 @@ def is_over(job: Snapshot) -> bool:
         return True
 
 
+def is_replaced(job: Snapshot, found: Snapshot) -> bool:
+    """Whether another job has taken a job's id: who may read the one may not be
+    allowed the other."""
+    begun, again = (x.stored.fields.get(b"created_at") for x in (job, found))
+    return found.stored.exists and begun != again
+
+
 def _told(read: Callable[[], T]) -> T | None:
     """What a job says; ``None`` where that cannot be read: the rest still can."""
     try:

@@ -11,7 +11,14 @@ from flask import Response
 from ..errors import BrokerUnavailable
 from ..inspector import Snapshot
 from .answers import Asked, Problem, tag
-from .describe import UNREADABLE, is_over, json_text, progress, state_of
+from .describe import (
+    UNREADABLE,
+    is_over,
+    is_replaced,
+    json_text,
+    progress,
+    state_of,
+)
 from .watching import Watch
 
 STREAM_LASTS = 25.0
@@ -79,9 +86,12 @@ def _changes(watch: Watch, job: Snapshot) -> Iterator[Snapshot | None]:
             continue
         except UNREADABLE:
             return
-        if found is not None:
-            job = found
-            yield job
+        if found is None:
+            continue
+        if is_replaced(job, found):
+            return
+        job = found
+        yield job
 
 
 class _Story:

@@ -13,7 +13,7 @@ from werkzeug.wsgi import ClosingIterator
 from ..errors import BrokerUnavailable
 from ..inspector import Snapshot
 from .answers import Asked, Problem, unavailable, unreadable
-from .describe import UNREADABLE, is_over
+from .describe import UNREADABLE, is_over, is_replaced
 from .watching import Watch
 
 if t.TYPE_CHECKING:
@@ -110,7 +110,7 @@ def wait(watch: Watch, job: Snapshot, deadline: float) -> Snapshot:
         except BrokerUnavailable as error:
             trouble = error
             continue
-        if found is None:
+        if found is None or is_replaced(job, found):
             break
         job, trouble = found, None
         if is_over(job):

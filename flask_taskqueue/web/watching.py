@@ -150,17 +150,19 @@ class Hub:
                 for watch in tuple(self._watches.get(job_id, ())):
                     watch.tell(news)
 
-    def let_end(self, *, whatever: bool = False) -> bool:
-        """Whether the thread may end: nobody watches, and the next watch begins
-        another one.
-
-        :param whatever: It does.
-        """
+    def let_end(self, listener: _Listener) -> bool:
+        """Whether a thread may end: nobody watches. The next watch begins another."""
         with self._lock:
-            if self._watches and not whatever:
+            if self._watches:
                 return False
-            self._listener = None
+            self.ended(listener)
             return True
+
+    def ended(self, listener: _Listener) -> None:
+        """Let the next watch begin another thread."""
+        with self._lock:
+            if self._listener is listener:
+                self._listener = None
 
 
 class _Listener(threading.Thread):
@@ -193,7 +195,7 @@ class _Listener(threading.Thread):
         try:
             self._listen()
         finally:
-            self._hub.let_end(whatever=True)
+            self._hub.ended(self)
             self._subscription.close()
             self._client.close()
             self._ear.close()
@@ -207,7 +209,7 @@ class _Listener(threading.Thread):
             now = time.monotonic()
             if wanted:
                 watched_at = now
-            elif now - watched_at > IDLE and self._hub.let_end():
+            elif now - watched_at > IDLE and self._hub.let_end(self):
                 return
             try:
                 with self._state.broker.errors():
@@ -216,7 +218,7 @@ class _Listener(threading.Thread):
                 self._wait(self._look_at - time.monotonic(), self._subscription)
             except (RedisError, OSError) as error:
                 self._begin_anew()
-                if self._hub.let_end():
+                if self._hub.let_end(self):
                     return
                 self._hub.tell(dict.fromkeys(self._hub.wanted()[0], error))
                 self._wait(backoff.next())
@@ -231,7 +233,7 @@ class _Listener(threading.Thread):
         self._subscription.listen(_channels(fresh))
         self._heard = wanted
         said = {name[_PREFIX:] for name, _ in self._subscription.messages()}
-        if changed := sorted(fresh | said & wanted):
+        if changed := sorted(fresh | (said & wanted)):
             self._hub.tell(inspector.snapshots(self._state, changed))
 
     def _wait(self, seconds: float, *listened: Subscription) -> None:
