@@ -13,19 +13,14 @@ from flask.cli import with_appcontext
 from honcho.manager import Manager
 
 
-def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @click.command()
 @click.option("--check", is_flag=True, help="Try it out without a browser, then end.")
 @with_appcontext
 def demo(check: bool) -> None:
     """Run a worker, the web app and a mail sink together until Ctrl-C."""
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    web, mail = free_port(), free_port()
+    with create_server(("127.0.0.1", 0)) as one, create_server(("127.0.0.1", 0)) as two:
+        web, mail = one.getsockname()[1], two.getsockname()[1]
     mails = quote(str(Path(current_app.instance_path, "mails")))
     flask, keep = f"flask --app {__package__}", f"aiosmtpd.handlers.Mailbox {mails}"
     commands = {
