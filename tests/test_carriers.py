@@ -246,7 +246,7 @@ def test_what_no_carrier_here_takes_is_left_alone(
     newer.carry("added-later", "secret")
     with newer.app.app_context():
         result = newer.say.delay("run")
-    with older.app.app_context(), caplog.at_level(logging.DEBUG):
+    with older.app.app_context(), caplog.at_level(logging.DEBUG, "flask_taskqueue"):
         older.run_all()
         assert AsyncResult(result.id).get(timeout=1) == "run"
     (record,) = [r for r in caplog.records if "added-later" in r.getMessage()]
