@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
+from collections.abc import Iterable, Iterator
 from secrets import token_hex
 
 from . import announcing, keys
 from .appstate import AppState
 from .broker import scripts
-from .errors import JobNotFound, TaskQueueError
+from .errors import BrokerUnavailable, JobNotFound, TaskQueueError
 from .inspector import local_fields
 
 STEP = 100
@@ -56,60 +58,74 @@ def requeue(state: AppState, job_id: str) -> bool:
     return code == 1
 
 
-def requeue_failed(state: AppState, queue: str) -> int:
-    """Let a queue's failed jobs run again, in steps; how many.
+def requeue_failed(state: AppState, *queues: str) -> int:
+    """Let the failed jobs of queues run again, in steps; how many.
 
     Those that somebody terminated stay, and so do those that fail meanwhile.
 
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
     client: scripts.Client = state.broker.producer
-    seen = kept = requeued = 0
-    with state.broker.errors():
-        most = client.zcard(keys.PREFIXES["failed"] + queue)
-        while seen < most:
-            argv = [queue, token_hex(8), kept, min(STEP, most - seen)]
-            looked, stay, done = scripts.call(client, "requeue_failed", argv)
-            if not looked:
-                break
-            seen, kept, requeued = seen + looked, kept + stay, requeued + done
-    return requeued
+    return _total(state, (done for name in queues for done in _requeued(client, name)))
 
 
-def purge(state: AppState, queue: str, *, scheduled: bool = False) -> int:
+def _requeued(client: scripts.Client, queue: str) -> Iterator[int]:
+    begun = last = ""
+    looked = STEP
+    while looked == STEP:
+        argv: list[str | int] = [queue, token_hex(8), begun, last, STEP]
+        reply = scripts.call(client, "requeue_failed", argv)
+        begun, last, looked, done = reply
+        yield done
+
+
+def purge(
+    state: AppState, queue: str, *, scheduled: bool = False, deferred: bool = False
+) -> int:
     """Revoke the jobs that wait in a queue, in steps; how many.
 
     They answer ``REVOKED`` for ten minutes at most, then they are gone. What is
     enqueued meanwhile stays. ``job_revoked`` is not sent: there may be a million of
     them.
 
-    :param scheduled: Those that wait for their time, too.
+    :param scheduled: Those that wait for their time, or for a retry, too.
+    :param deferred: Those that wait for another job, or for a worker that knows their
+        task, too.
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
-    client: scripts.Client = state.broker.producer
-    with state.broker.errors():
-        revoked = _purge(
-            client,
-            queue,
-            "queued",
-            client.llen(keys.ready(queue)) + client.llen(keys.queue(queue)),
-        )
-        if scheduled:
-            most = client.zcard(keys.PREFIXES["scheduled"] + queue)
-            revoked += _purge(client, queue, "scheduled", most)
-    return revoked
+    places = ["ready", "queue"]
+    places += ["scheduled"] * scheduled + ["deferred"] * deferred
+    return _total(state, _purged(state.broker.producer, queue, places))
 
 
-def _purge(client: scripts.Client, queue: str, status: str, most: int) -> int:
-    taken = revoked = 0
-    while taken < most:
-        step = min(STEP, most - taken)
-        argv: list[str | int] = [queue, status, step, KEEP_PURGED]
-        out, ended = scripts.call(client, "purge", argv)
-        if not out:
-            break
-        taken, revoked = taken + out, revoked + ended
-    return revoked
+def _purged(
+    client: scripts.Client, queue: str, places: Iterable[str]
+) -> Iterator[int]:
+    begun = ""
+    for place in places:
+        # What comes meanwhile is added to those that are ready.
+        left = client.llen(keys.ready(queue)) if place == "ready" else math.inf
+        last = ""
+        while left > 0:
+            step = min(STEP, left)
+            argv: list[str | int] = [queue, place, begun, last, step, KEEP_PURGED]
+            begun, last, looked, done = scripts.call(client, "purge", argv)
+            left = left - step if looked == step else 0
+            yield done
+
+
+def _total(state: AppState, steps: Iterator[int]) -> int:
+    """The sum of what steps did, told also where Redis goes away half-way."""
+    total = 0
+    try:
+        with state.broker.errors():
+            for done in steps:
+                total += done
+    except BrokerUnavailable as error:
+        if total:
+            raise BrokerUnavailable(f"{error}, after {total} jobs") from error.__cause__
+        raise
+    return total
 
 
 def pause(state: AppState, queue: str) -> bool:

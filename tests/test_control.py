@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from rq import Queue
+from rq import Queue, Retry
 from rq.job import Job
 from rq.registry import CanceledJobRegistry, FailedJobRegistry
 from rq.serializers import JSONSerializer
@@ -18,10 +18,15 @@ from flask_taskqueue import AsyncResult, control, keys, signals
 from flask_taskqueue.appstate import AppState
 from flask_taskqueue.broker import scripts
 from flask_taskqueue.broker.held import Subscription
-from flask_taskqueue.errors import JobNotFound, TaskQueueError, TaskRevokedError
+from flask_taskqueue.errors import (
+    BrokerUnavailable,
+    JobNotFound,
+    TaskQueueError,
+    TaskRevokedError,
+)
 
-from .running import InProcess, claim, run
-from .servers import eventually
+from .running import InProcess, claim, run, run_all
+from .servers import Server, eventually
 
 Client = t.Any
 
@@ -196,6 +201,95 @@ def test_all_failed_jobs_are_requeued_in_steps(
     assert control.requeue_failed(state, "default") == 0
 
 
+def between_steps(monkeypatch: pytest.MonkeyPatch, act: t.Callable[[], object]) -> None:
+    """Let something happen after each step of a long change."""
+    call = scripts.call
+
+    def and_then(client: redis.Redis, name: str, argv: t.Iterable[t.Any]) -> t.Any:
+        reply = call(client, name, argv)
+        if name in ("purge", "requeue_failed"):
+            act()
+        return reply
+
+    monkeypatch.setattr(scripts, "call", and_then)
+
+
+def test_a_job_that_fails_again_meanwhile_hides_none_and_is_requeued_once(
+    site: Site, state: AppState, monkeypatch: pytest.MonkeyPatch
+):
+    # What goes sooner stands in front of what has not been looked at.
+    options: t.Any = {"failure_ttl": 600, "max_retries": 0}
+    brief = [site.work.apply_async((n,), **options) for n in range(4)]
+    site.run_all()
+    results = brief + site.failed(*range(4))
+    monkeypatch.setattr(control, "STEP", 2)
+    begun = {result.id: result.date_done for result in results}
+    between_steps(monkeypatch, site.run_all)
+    assert control.requeue_failed(state, "default") == len(results)
+    for result in results:
+        assert result.state == "FAILURE"
+        assert result.date_done != begun[result.id]
+
+
+def test_requeuing_goes_on_where_the_last_job_that_stayed_is_gone(
+    site: Site, state: AppState, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    results = site.failed(*range(6))
+    kept = results[1]
+    client.hset(keys.job(kept.id), "status", "stopped")
+    monkeypatch.setattr(control, "STEP", 2)
+    between_steps(monkeypatch, kept.forget)
+    assert control.requeue_failed(state, "default") == 5
+
+
+def test_failed_jobs_of_several_queues_are_requeued_together(
+    site: Site, state: AppState, client: redis.Redis
+):
+    site.failed(1)
+    other = site.work.apply_async((2,), queue="other", max_retries=0)
+    run_all(state, client, ["other"])
+    assert other.state == "FAILURE"
+    assert control.requeue_failed(state, "default", "other") == 2
+
+
+def test_what_was_done_is_told_when_redis_goes_away_half_way(
+    own_server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    with own_server.client() as client:
+        site = Site(own_server.url, client)
+        with site.app.app_context():
+            site.work.delay_many([(n,) for n in range(5)])
+            monkeypatch.setattr(control, "STEP", 2)
+            between_steps(monkeypatch, own_server.kill)
+            with pytest.raises(BrokerUnavailable, match=r"after 2 jobs$"):
+                control.purge(site.tq.state, "default")
+            with pytest.raises(BrokerUnavailable) as caught:
+                control.purge(site.tq.state, "default")
+            assert "after" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("retry", "left"), [(2, b"2"), (0, None)], ids=["retries", "none"]
+)
+def test_a_plain_job_that_is_requeued_has_its_attempts_again(
+    site: Site, state: AppState, client: Client, retry: int, left: bytes | None
+):
+    queue = Queue("default", connection=client, serializer=JSONSerializer)
+    asked = Retry(max=retry) if retry else None
+    job = queue.enqueue("work", 7, retry=asked)
+    key = keys.job(job.id)
+    for _ in range(2):
+        site.run_all()
+        assert client.hget(key, "status") == b"failed"
+        assert client.hget(key, "retries_left") == (b"0" if retry else None)
+        control.requeue(state, job.id)
+        # Once more before it ran: nothing is added twice.
+        control.revoke(state, job.id)
+        control.requeue(state, job.id)
+        assert client.hget(key, "retries_left") == left
+        assert client.hget(key, "tq_retries") is None
+
+
 def test_a_purge_revokes_what_waits_and_leaves_the_rest(
     site: Site, state: AppState, client: redis.Redis
 ):
@@ -226,6 +320,88 @@ def test_a_purge_of_scheduled_jobs_is_asked_for(site: Site, state: AppState):
     assert control.purge(state, "default") == 0
     assert control.purge(state, "default", scheduled=True) == 1
     assert later.state == "REVOKED"
+
+
+def test_a_purge_of_deferred_jobs_takes_parked_ones(
+    site: Site, state: AppState, client: Client
+):
+    parent = site.work.apply_async((1,), countdown=1000)
+    job = Job.fetch(parent.id, connection=client, serializer=JSONSerializer)
+    queue = Queue("default", connection=client, serializer=JSONSerializer)
+    child = queue.enqueue("somewhere.else", depends_on=job)
+    unknown = site.tq.send_task("later")
+    site.run_all()
+    assert client.smembers("tq:parked") == {b"later"}
+    assert control.purge(state, "default", scheduled=False) == 0
+    assert control.purge(state, "default", deferred=True) == 2
+    assert (parent.state, unknown.state) == ("PENDING", "REVOKED")
+    assert child.get_status(refresh=True) == "canceled"
+    assert not client.exists("rq:deferred:default", "tq:parked:later")
+
+
+@pytest.mark.parametrize("place", ["waiting", "scheduled", "deferred"])
+def test_what_comes_while_a_purge_runs_stays(
+    site: Site, state: AppState, client: Client, monkeypatch, place: str
+):
+    site.fails = False
+    come: list[AsyncResult[int]] = []
+
+    def enqueue(number: int) -> AsyncResult[int]:
+        # Some come at the end, some in front of what has not been looked at.
+        if place == "scheduled":
+            return site.work.apply_async((number,), countdown=1000 - number)
+        if place == "deferred":
+            result: AsyncResult[int] = site.tq.send_task("later", (number,))
+            site.run_all()
+            return result
+        return site.work.apply_async((number,), priority=number % 2)
+
+    waited = [enqueue(n) for n in range(5)]
+    control.pause(state, "default") if place != "deferred" else None
+    monkeypatch.setattr(control, "STEP", 2)
+    between_steps(monkeypatch, lambda: come.extend(map(enqueue, range(6, 8))))
+    asked = {place: True} if place != "waiting" else {}
+    assert control.purge(state, "default", **asked) == 5
+    assert {result.state for result in waited} == {"REVOKED"}
+    assert len(come) >= 4
+    assert {result.state for result in come} == {"PENDING"}
+    if place == "waiting":
+        control.resume(state, "default")
+        site.run_all()
+        assert {result.state for result in come} == {"SUCCESS"}
+
+
+def test_what_workers_take_from_a_purge_makes_no_room_for_newer_jobs(
+    site: Site, state: AppState, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+):
+    site.fails = False
+    waited = [site.work.delay(n) for n in range(6)]
+    come: list[AsyncResult[int]] = []
+
+    def act() -> None:
+        claimed = claim(client)
+        if claimed is not None:
+            run(state, client, claimed)
+        come.append(site.work.delay(9))
+
+    monkeypatch.setattr(control, "STEP", 2)
+    between_steps(monkeypatch, act)
+    purged = control.purge(state, "default")
+    states = [result.state for result in waited]
+    assert states.count("REVOKED") == purged < len(waited)
+    assert "PENDING" not in states
+    assert "REVOKED" not in {result.state for result in come}
+    monkeypatch.undo()
+    order = [job.lease.id for job in iter(lambda: claim(client), None)]
+    assert order == [result.id for result in come][-len(order) :]
+
+
+def test_a_time_stamp_that_is_none_keeps_nothing_from_a_purge(
+    site: Site, state: AppState, client: Client
+):
+    for at in ("long ago", "9999-01-01T00:00:00.000000Z", ""):
+        client.hset(keys.job(site.work.delay(1).id), "enqueued_at", at)
+    assert control.purge(state, "default") == 3
 
 
 def test_a_purge_goes_in_steps(site: Site, state: AppState, client: Client):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 import typing as t
@@ -420,12 +421,9 @@ def test_no_context_is_held_meanwhile(redis_url, client, query: str):
     parts = site.app.wsgi_app(environ(f"{result.id}{query}"), lambda *args: print)
     # Whoever goes on has waited for nothing yet, and the contexts are gone.
     assert left == ["request", "app"]
-    seen: list[bool] = []
-
-    thread = site.soon(site.run_all)
-    for _ in parts:
-        seen.append(has_app_context() or has_request_context())
-    thread.join()
+    with site.app.app_context():
+        site.run_all()
+    seen = [has_app_context() or has_request_context() for _ in parts]
     assert seen
     assert not any(seen)
     parts.close()  # type: ignore[attr-defined]
@@ -594,6 +592,12 @@ def test_a_forked_child_listens_by_itself(site: Site):
     assert stream.rest()[-1].data["result"] == 3
 
 
+def restart(server: Server, client: redis.Redis) -> None:
+    server.restart()
+    # The test's own client would find its connection reset.
+    client.connection_pool.disconnect()
+
+
 def test_a_stream_outlives_a_restart_of_redis(own_server: Server):
     with own_server.client() as client:
         site = Site(own_server.url, client)
@@ -601,7 +605,7 @@ def test_a_stream_outlives_a_restart_of_redis(own_server: Server):
             result = site.add.delay(1, 2)
             stream = site.stream(result)
             stream.read()
-            own_server.restart()
+            restart(own_server, client)
             assert start(site).lease.id == result.id
             assert stream.read() == [state("STARTED")]
             stream.close()
@@ -613,11 +617,11 @@ def test_a_wait_outlives_a_restart_of_redis(own_server: Server):
         with site.app.app_context():
             result = site.add.delay(1, 2)
 
-            def restart() -> None:
-                own_server.restart()
+            def restart_and_run() -> None:
+                restart(own_server, client)
                 site.run_all()
 
-            site.soon(restart)
+            site.soon(restart_and_run)
             answer = site.get(f"{result.id}?wait=20")
             assert answer.get_json()["result"] == 3
 
@@ -630,6 +634,18 @@ def test_redis_is_away(client: redis.Redis, query: str):
     assert time.monotonic() - began < 6  # 2 s, and slack for a busy machine
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.data == site.get(UNKNOWN).data
+
+
+@pytest.mark.parametrize("query", ["/events", "?wait=1"])
+def test_redis_says_nothing(own_server: Server, query: str):
+    with own_server.client() as client:
+        site = Site(own_server.url, client)
+        assert own_server.process is not None
+        own_server.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        answer = site.get(f"{UNKNOWN}{query}")
+        assert time.monotonic() - began < 6  # 2 s, and slack for a busy machine
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
 def test_redis_goes_away_for_good_during_a_wait(own_server: Server):

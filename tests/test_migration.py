@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import typing as t
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,8 +17,7 @@ from flask import Flask
 
 from flask_taskqueue import TaskQueue, config, patterns
 from flask_taskqueue.celery_settings import KEYS, NO_COUNTERPART, OPTIONS, name_of
-from flask_taskqueue.celery_values import task_pattern
-from flask_taskqueue.cli.migration import migrate_config
+from flask_taskqueue.celery_routing import task_pattern
 from flask_taskqueue.cli.worker import group as worker_group
 from flask_taskqueue.migration import translate
 
@@ -123,10 +122,18 @@ CELERY_SEND_TASK_ERROR_EMAILS=celery_send_task_error_emails
 """.split()
 
 
-def Queue(name, routing_key="", kind="direct"):
+def Queue(name, routing_key="", kind="direct", bindings=(), **more):
     """What of kombu's class counts here."""
-    exchange = SimpleNamespace(name=name, type=kind)
-    return SimpleNamespace(name=name, routing_key=routing_key, exchange=exchange)
+    exchange = None if bindings else SimpleNamespace(name=name, type=kind)
+    return SimpleNamespace(
+        name=name, routing_key=routing_key, exchange=exchange, bindings=bindings, **more
+    )
+
+
+def binding(routing_key, kind="topic"):
+    """What of kombu's class counts here."""
+    exchange = SimpleNamespace(name="x", type=kind)
+    return SimpleNamespace(routing_key=routing_key, exchange=exchange)
 
 
 def crontab(minute="*", hour="*", day_of_week="*", day_of_month="*", month="*"):
@@ -146,7 +153,7 @@ def to_mail(name, args, kwargs, options, task=None):
 
 
 def run(app: Flask, *args: str) -> t.Any:
-    return app.test_cli_runner().invoke(migrate_config, args)
+    return app.test_cli_runner().invoke(args=["tasks", "migrate-config", *args])
 
 
 @pytest.fixture
@@ -214,7 +221,9 @@ CASES = [
     ("task_queues", {"b": {"binding_key": "b.*"}, "a": {}}, "QUEUES",
      [{"name": "b", "routing_key": "b.*"}, "a"]),
     ("task_queues", frozenset(["b", "a"]), "QUEUES", ["a", "b"]),
-    ("task_routes", {"m.add": {"queue": "a", "priority": 3}}, "ROUTES", {"m.add": "a"}),
+    ("task_queues", [Queue("a", bindings=[binding("x.*"), binding("b")])], "QUEUES",
+     [{"name": "a", "routing_key": "b"}, {"name": "a", "routing_key": "x.*"}]),
+    ("task_routes", {"m.add": {"queue": "a"}}, "ROUTES", {"m.add": "a"}),
     ("task_routes", {"m.*": {"queue": Queue("a")}}, "ROUTES", {"m.#": "a"}),
     ("task_routes", {"m": {"exchange": "e", "routing_key": "a.b"}}, "ROUTES",
      {"m": {"routing_key": "a.b"}}),
@@ -353,17 +362,128 @@ def test_only_the_part_without_a_counterpart_is_left_out():
 
 
 @pytest.mark.parametrize(
+    ("settings", "part", "reason"),
+    [
+        ({"task_routes": {"a.b": {"queue": "q", "priority": 3}}},
+         "task_routes['a.b']['priority']", "front of the queue"),
+        ({"task_routes": ({"a.b": {"queue": "q", "expires": 3}},)},
+         "task_routes[0]['a.b']['expires']", r"@tq.task\(expires=…\)"),
+        ({"task_routes": {"a.b": {"queue": "q", "serializer": "json"}}},
+         "task_routes['a.b']['serializer']", r"@tq.task\(serializer=…\)"),
+        ({"task_routes": {"a.b": {"queue": "q", "compression": "gzip"}}},
+         "task_routes['a.b']['compression']", "says only where"),
+        ({"task_routes": {"a": {"exchange_type": "fanout"}, "b": "q"}},
+         "task_routes['a']", "no fanout exchange"),
+        ({"task_routes": {"a": {"exchange": "x"}, "b": "q"}},
+         "task_routes['a']", "neither a queue nor a routing key"),
+        ({"task_routes": {"a": "not:good", "b": "q"}},
+         "task_routes['a']", "queue name"),
+        ({"task_queues": ["not:good", "q"]}, "task_queues['not:good']", "queue name"),
+        ({"task_queues": [7, "q"]}, "task_queues[0]", "expected a queue, got 7"),
+        ({"task_queues": [Queue("q", max_priority=9)]},
+         "task_queues['q']['max_priority']", "front of the queue"),
+        ({"task_queues": [Queue("q", queue_arguments={"x-max-priority": 9})]},
+         "task_queues['q']['queue_arguments']", "other brokers"),
+        ({"task_queues": {"q": {"consumer_arguments": {"x-priority": 9}}}},
+         "task_queues['q']['consumer_arguments']", "other brokers"),
+        ({"task_queues": {"q": {"x_new": 1}}},
+         "task_queues['q']['x_new']", "other brokers"),
+        ({"task_queues": [Queue("q", message_ttl=9.0)]},
+         "task_queues['q']['message_ttl']", "expires"),
+        ({"task_queues": [Queue("q", bindings=[binding("a"), binding("b", "fanout")])]},
+         "task_queues['q']['bindings']['b']", "fanout"),
+        ({"beat_schedule": {"e": {"task": "a", "schedule": 3, "relative": True}}},
+         "beat_schedule['e']['relative']", "interval"),
+        ({"beat_schedule": {"e": {"task": "a", "schedule": SimpleNamespace(
+            run_every=timedelta(3), relative=True)}}},
+         "beat_schedule['e']['relative']", "interval"),
+        ({"beat_schedule": {"e": {"task": "a", "schedule": 3, "jitter": 3}}},
+         "beat_schedule['e']['jitter']", "no such part"),
+        ({"beat_schedule": {"e": {"task": "a", "schedule": 3,
+                                  "options": {"exchange": "x", "expires": 9}}}},
+         "beat_schedule['e']['options']['exchange']", "no such option"),
+        ({"beat_schedule": {"e": {"task": "a", "schedule": 3,
+                                  "options": {"priority": 9}}}},
+         "beat_schedule['e']['options']['priority']", "front of the queue"),
+        ({"beat_schedule": {"e": {"task": "a", "schedule": 3,
+                                  "options": {"expires": "x"}}}},
+         "beat_schedule['e']['options']['expires']", "expected 'expires'"),
+        ({"broker_url": "redis://a;redis://:pw@b"}, "broker_url[1]", "Sentinel"),
+        ({"broker_url": "redis://a", "broker_use_ssl": {"ssl_check_hostname": False}},
+         "broker_use_ssl['ssl_check_hostname']", "ssl_cert_reqs"),
+    ],
+)  # fmt: skip
+def test_a_part_that_goes_nowhere_is_named_and_the_rest_stays(settings, part, reason):
+    done = translate(settings)
+    ((name, said),) = done.no_counterpart.items()
+    assert name == part
+    assert re.search(reason, said)
+    assert done.config
+
+
+@pytest.mark.parametrize(
+    ("more", "lost"),
+    [
+        ({}, True),
+        ({"task_serializer": "msgpack"}, True),
+        ({"task_serializer": "yaml"}, True),
+        ({"task_serializer": "pickle"}, False),
+    ],
+)
+def test_arguments_the_serializer_refuses_lose_their_entry(more, lost):
+    entry = {"task": "a", "schedule": 3, "kwargs": {"window": timedelta(days=1)}}
+    done = translate({"beat_schedule": {"e": entry}, **more})
+    assert ("TASKQUEUE_BEAT_SCHEDULE" not in done.config) is lost
+    said = done.no_counterpart.get("beat_schedule['e']", "")
+    assert ("argument 'window'" in said and "timedelta" in said) is lost
+    assert ("TASKQUEUE_BEAT_SCHEDULE" in done.notes) is not lost
+
+
+@pytest.mark.parametrize("settings", [{}, {"CELERY_ACKS_LATE": False}])
+def test_early_acknowledgement_is_noted_as_the_change_it_is(settings):
+    assert 'on_worker_lost="fail"' in translate(settings).notes["on_worker_lost"]
+
+
+def test_late_acknowledgement_is_no_change():
+    done = translate({"CELERY_ACKS_LATE": True})
+    assert "on_worker_lost" not in done.notes
+    assert 'on_worker_lost="fail"' in done.no_counterpart["CELERY_ACKS_LATE"]
+
+
+def test_the_default_queue_is_noted_where_celerys_own_was_used():
+    assert "-Q celery" in translate({}).notes["TASKQUEUE_DEFAULT_QUEUE"]
+    notes = translate({"task_default_queue": "celery"}).notes
+    assert "TASKQUEUE_DEFAULT_QUEUE" not in notes
+
+
+def test_routing_keys_without_exchanges_are_noted():
+    keyed = {"m": {"exchange": "e", "routing_key": "a.b"}}
+    for routes in (keyed, [{"a": "b"}, keyed]):
+        said = translate({"task_routes": routes}).notes["TASKQUEUE_ROUTES"]
+        assert "no exchanges" in said
+    assert "TASKQUEUE_ROUTES" not in translate({"task_routes": {"m": "q"}}).notes
+
+
+def test_unsigned_pickle_is_said_once_and_in_the_notes(app, caplog):
+    app.config["CELERY"] = {"accept_content": ["json", "pickle"], "timezone": "UTC"}
+    result = run(app)
+    assert executed(result.stdout)["TASKQUEUE_ACCEPT_CONTENT"] == ["json", "pickle"]
+    assert result.stdout.count("whoever can write to Redis") == 1
+    assert result.stderr == ""
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"task_queues": ["a:b"]}, "'TASKQUEUE_QUEUES'.*queue name"),
         ({"task_serializer": "yaml"}, "json, msgpack or pickle"),
-        ({"task_routes": {"a": {"exchange_type": "fanout"}}}, "no fanout exchange"),
-        ({"task_routes": [SimpleNamespace(route_for_task=to_mail)]}, "make a router"),
+        ({"task_routes": SimpleNamespace(route_for_task=to_mail)}, "make a router"),
         ({"task_routes": "nowhere.route"}, "nowhere"),
+        ({"task_routes": lambda *call: "a"}, "cannot be imported by a name"),
         ({"broker_url": "sentinel://a"}, "master_name"),
         ({"broker_url": 7}, "TASKQUEUE_URL"),
         ({"result_expires": None}, "nothing is kept for ever"),
-        ({"broker_use_ssl": True}, "nothing for TASKQUEUE_URL alone"),
+        ({"broker_use_ssl": True}, "nothing without a broker_url"),
         ({"worker_pool": "gevent"}, "not there yet"),
         ({"task_rutes": {}}, "nearest is task_routes"),
         ({"worker_prefetch_multiplier": 1}, "when a slot is free"),
@@ -397,26 +517,38 @@ def test_worker_settings_become_options():
             "CELERYD_LOG_LEVEL": "INFO",
         }
     )
-    assert done.options == ["-c 4", "-P solo", "--shutdown-timeout 30.0", "-l INFO"]
+    assert done.options == [
+        *("-c", "4"),
+        *("-P", "solo"),
+        *("--shutdown-timeout", "30.0"),
+        *("-l", "INFO"),
+    ]
 
 
 MODULE = """
 import re
-from datetime import date, timedelta
+from collections import OrderedDict
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from types import SimpleNamespace
+from enum import StrEnum
+
+class Queues(StrEnum):
+    SLOW = "slow"
 
 def to_mail(name, args, kwargs, options, task=None):
     return "mail" if name == "m.mail" else None
 
 broker_url = "redis://:s3cret@localhost:6379/1"
-task_routes = [{re.compile(r"feed\\.", re.I): "feed", "web.*": "web"}, to_mail]
+task_routes = [
+    OrderedDict({re.compile(r"feed\\.", re.I): "feed", "web.*": "web"}),
+    to_mail,
+]
 beat_schedule = {
     "e": {
         "task": "m.report",
         "schedule": timedelta(minutes=5),
         "args": (date(2026, 1, 2), Decimal("1.5")),
-        "kwargs": {"window": timedelta(days=1)},
+        "kwargs": {"of": Queues.SLOW, "at": datetime(2026, 1, 2, tzinfo=UTC)},
         "options": {"queue": "slow"},
     }
 }
@@ -443,7 +575,7 @@ def test_the_printed_python_is_a_configuration_that_works(app, celeryconfig):
         "task": "m.report",
         "schedule": 300.0,
         "args": (date(2026, 1, 2), Decimal("1.5")),
-        "kwargs": {"window": timedelta(days=1)},
+        "kwargs": {"of": "slow", "at": datetime(2026, 1, 2, tzinfo=UTC)},
         "options": {"queue": "slow"},
     }
     assert "# Start it with: flask worker -c 4\n" in result.stdout
@@ -477,9 +609,12 @@ def test_json_has_the_same(app, celeryconfig):
             "TASKQUEUE_ROUTES": {"re.compile('a')": "b"},
             "TASKQUEUE_RESULT_TTL": 3600,
         },
-        "options": ["-c 2"],
+        "options": ["-c", "2"],
         "no_counterpart": {"CELERY_ACKS_LATE": NO_COUNTERPART["task_acks_late"]},
-        "notes": {"TASKQUEUE_QUEUES": "a worker serves them in this order"},
+        "notes": {
+            "TASKQUEUE_DEFAULT_QUEUE": translate({}).notes["TASKQUEUE_DEFAULT_QUEUE"],
+            "TASKQUEUE_QUEUES": "a worker serves them in this order",
+        },
     }
 
 
@@ -517,16 +652,53 @@ def test_without_an_object_the_apps_own_configuration_is_read(app, values):
     assert "counterpart" not in result.stdout  # not S3_BUCKET, not CELERY itself
 
 
-def test_what_cannot_be_written_as_code_is_a_comment(app, celeryconfig):
-    celeryconfig(
-        "def make():\n    def inner(*a): ...\n    return inner\n"
-        "task_routes = make()\ntask_default_queue = 'mail'\n"
-    )
+LOSES_A_PART = """
+import functools
+
+def make():
+    def inner(*a): ...
+    return inner
+
+def to_mail(name, *call): ...
+
+partial = functools.partial(to_mail)
+task_default_queue = "mail"
+task_routes = [{"m.a": "a", "m.b": make()}, lambda *call: "a", partial, to_mail]
+beat_schedule = {
+    "fine": {"task": "a", "schedule": 3},
+    "object": {"task": "a", "schedule": 3, "args": (object(),)},
+}
+"""
+
+
+def test_what_cannot_be_written_is_named_and_the_rest_stays(app, celeryconfig):
+    celeryconfig(LOSES_A_PART)
     result = run(app, "celeryconfig")
-    assert executed(result.stdout) == {"TASKQUEUE_DEFAULT_QUEUE": "mail"}
-    assert (
-        "#   TASKQUEUE_ROUTES: cannot be imported by a name: <function" in result.stdout
-    )
+    values = executed(result.stdout)
+    assert values["TASKQUEUE_DEFAULT_QUEUE"] == "mail"
+    assert values["TASKQUEUE_BEAT_SCHEDULE"] == {"fine": {"task": "a", "schedule": 3}}
+    first, second = values["TASKQUEUE_ROUTES"]
+    assert first == {"m.a": "a"}
+    assert second.__name__ == "to_mail"
+    lost = json.loads(run(app, "celeryconfig", "--json").stdout)["no_counterpart"]
+    assert list(lost) == [
+        "task_routes[0]['m.b']",
+        "task_routes[1]",
+        "task_routes[2]",
+        "beat_schedule['object']",
+    ]
+    assert all(f"\n#   {part}: {why}"[:60] in result.stdout for part, why in lost.items())
+    assert "<object object" in lost["beat_schedule['object']"]
+
+
+def test_json_has_nothing_the_printed_python_lacks(app, celeryconfig):
+    celeryconfig(LOSES_A_PART)
+    found = json.loads(run(app, "celeryconfig", "--json").stdout)["config"]
+    assert found == {
+        "TASKQUEUE_DEFAULT_QUEUE": "mail",
+        "TASKQUEUE_ROUTES": [{"m.a": "a"}, "celeryconfig.to_mail"],
+        "TASKQUEUE_BEAT_SCHEDULE": {"fine": {"task": "a", "schedule": 3}},
+    }
 
 
 def test_a_line_end_in_a_name_stays_in_its_comment(app):

@@ -55,7 +55,12 @@ class Watch:
         :raises BrokerUnavailable: Redis did not answer within 2 s.
         :raises DecodeError: What is stored of it cannot be read.
         """
-        job = self.next(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        try:
+            job = self.next(PATIENCE)
+        except BrokerUnavailable:
+            # The connection may have broken while nobody watched: once more.
+            job = self.next(deadline - time.monotonic())
         if job is None:
             raise BrokerUnavailable(f"no answer within {PATIENCE:g} s")
         return job

@@ -1,11 +1,14 @@
 #!lua flags=allow-oom
--- include: clock args queueing telling leases ending
--- Revoke the next jobs that wait in a queue, or that are scheduled for it.
+-- include: clock args queueing telling leases ending walking
+-- Revoke the next jobs of a queue that wait in one place, except those that came after
+-- the first call.
 --
 -- KEYS  none (they follow from the queue)
--- ARGV  queue, 'queued' or 'scheduled', most entries to take out, most seconds
---       the jobs are kept
--- returns  {entries taken out, jobs revoked}
+-- ARGV  queue, place ('ready', 'queue', 'scheduled' or 'deferred'), time stamp of the
+--       first call ('' in that), the last id that stays ('' at first; not for lists),
+--       most entries to look at, most seconds the jobs are kept
+-- returns  {time stamp of the first call, the last id that stays, entries looked at,
+--          jobs revoked}
 --
 -- A million revoked jobs, each with a kilobyte more than before, would fill the server
 -- that somebody wants to empty. So they go sooner; of the stream only those need to
@@ -13,38 +16,67 @@
 -- field of over 64 bytes would make the hash three times as large.
 
 local STREAM_KEPT = 5
+local STATUS = {
+  ready = 'queued', queue = 'queued', scheduled = 'scheduled', deferred = 'deferred',
+}
 
-local queue, wanted, most, kept = arg(), arg(), count(), arg()
+local queue, place, begun, last, most, kept = arg(), arg(), arg(), arg(), count(), arg()
+if begun == '' then begun = stamp(now) end
+local key = K[place] .. queue
 
-local function next_id()
-  local set, id = K.scheduled .. queue, nil
-  if wanted == 'scheduled' then
-    id = redis.pcall('ZPOPMIN', set)[1]
-  else
-    id = redis.pcall('LPOP', K.ready .. queue)
-    if type(id) ~= 'string' then id = redis.pcall('LPOP', K.queue .. queue) end
+-- Of an entry that is only stale, or of no job, nothing is to be done.
+-- returns 'waits', 'later' or 'stale'; name of the task it is parked for, or false
+local function look(id)
+  local came = STATUS[place] == 'queued' and 'enqueued_at' or 'created_at'
+  local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_execution', came, 'tq_parked')
+  if row.err or row[1] ~= STATUS[place] then return 'stale' end
+  if row[2] and redis.call('ZSCORE', K.wip .. queue, id .. ':' .. row[2]) then
+    return 'stale'
   end
-  return type(id) == 'string' and id or nil
+  return is_later(row[3], begun) and 'later' or 'waits', row[4]
 end
 
--- Of an entry that is only stale, or of no job, nothing else is to be done.
-local function is_waiting(id)
-  local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_execution')
-  if row.err or row[1] ~= wanted then return false end
-  return not (row[2] and redis.call('ZSCORE', K.wip .. queue, id .. ':' .. row[2]))
+local function revoke(id)
+  end_job(id, queue, 'canceled', {}, {})
+  redis.call('EXPIRE', K.job .. id, kept, 'LT')
+  redis.call('EXPIRE', K.results .. id, STREAM_KEPT, 'LT')
+  redis.call('ZADD', K.canceled .. queue, 'XX', 'LT', seconds(now + kept), id)
 end
 
-local taken, revoked = 0, 0
-while taken < most do
-  local id = next_id()
-  if not id then break end
-  taken = taken + 1
-  if is_waiting(id) then
-    end_job(id, queue, 'canceled', {}, {})
-    redis.call('EXPIRE', K.job .. id, kept, 'LT')
-    redis.call('EXPIRE', K.results .. id, STREAM_KEPT, 'LT')
-    redis.call('ZADD', K.canceled .. queue, 'XX', 'LT', seconds(now + kept), id)
-    revoked = revoked + 1
+local function purge_list()
+  local looked, revoked = 0, 0
+  while looked < most do
+    local id = redis.call('LPOP', key)
+    if not id then break end
+    looked = looked + 1
+    local found = look(id)
+    if found == 'later' then
+      -- Out of the way, and read before the queue: the order stays.
+      redis.call('RPUSH', K.ready .. queue, id)
+    elseif found == 'waits' then
+      revoke(id)
+      revoked = revoked + 1
+    end
   end
+  return looked, revoked
 end
-return {taken, revoked}
+
+local function purge_set()
+  local ids, revoked = ids_behind(key, last, most), 0
+  for _, id in ipairs(ids) do
+    local found, parked = look(id)
+    if found == 'waits' then
+      redis.call('ZREM', key, id)
+      if parked then redis.pcall('ZREM', K.parked .. parked, id) end
+      revoke(id)
+      revoked = revoked + 1
+    else
+      -- A stale one, too: plain RQ writes the set before the hash.
+      last = id
+    end
+  end
+  return #ids, revoked
+end
+
+local looked, revoked = (STATUS[place] == 'queued' and purge_list or purge_set)()
+return {begun, last, looked, revoked}

@@ -5,7 +5,8 @@
 -- holds something that is no job
 local function requeue(id, nonce)
   local key = K.job .. id
-  local row = redis.pcall('HMGET', key, 'status', 'origin', 'tq_forgotten', 'tq_nonce')
+  local row = redis.pcall('HMGET', key, 'status', 'origin', 'tq_forgotten', 'tq_nonce',
+    'retries_left', 'tq_retries')
   if row.err then return -1 end
   local status, queue = row[1], row[2]
   if not status or row[3] then return 0 end
@@ -15,9 +16,14 @@ local function requeue(id, nonce)
   redis.call('ZREM', K.finished .. queue, id)
   redis.call('ZREM', K.failed .. queue, id)
   redis.call('ZREM', K.canceled .. queue, id)
+  -- Of a plain rq job's attempts each took one from those that are left.
+  local left, retries = tonumber(row[5] or ''), tonumber(row[6] or '')
+  if left and retries then
+    redis.call('HSET', key, 'retries_left', string.format('%d', left + retries))
+  end
   -- What ran late once must not be too late at once; claim sets its counts back
   -- where it finds tq_ended.
-  redis.call('HDEL', key, 'tq_expires', 'tq_eta')
+  redis.call('HDEL', key, 'tq_expires', 'tq_eta', 'tq_retries')
   redis.call('HSET', key, 'status', 'queued', 'enqueued_at', stamp(now), 'started_at', '',
     'ended_at', '', 'worker_name', '', 'tq_ended', '1', 'tq_nonce', nonce)
   redis.call('PERSIST', key)
