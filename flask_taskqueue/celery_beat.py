@@ -19,6 +19,8 @@ from .serializer import dump_call
 _CRON = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 _PARTS = ("task", "schedule", "args", "kwargs", "options")
 _CHECKS = CALL | SHARED
+_LINK = "a signature cannot stand in a configuration: link it in a task"
+_NO_OPTION = {"priority": PRIORITY, "link": _LINK, "link_error": _LINK}
 
 
 def beat_schedule(value: t.Any, content_type: str) -> tuple[dict[str, t.Any], Lost]:
@@ -40,23 +42,20 @@ def beat_schedule(value: t.Any, content_type: str) -> tuple[dict[str, t.Any], Lo
     return kept, lost
 
 
-def _entry(
-    name: str, value: t.Any, content_type: str, lost: Lost
-) -> dict[str, t.Any]:
+def _entry(name: str, value: t.Any, content_type: str, lost: Lost) -> dict[str, t.Any]:
     if not isinstance(value, Mapping) or not {"task", "schedule"} <= value.keys():
         raise ValueError("expected a dict with 'task' and 'schedule'")
-    task, args, kwargs = value["task"], value.get("args") or (), value.get("kwargs")
+    task, args = value["task"], value.get("args") or ()
+    kwargs = value.get("kwargs") or {}
+    if not isinstance(task, str):
+        raise ValueError(f"expected 'task' to be a name, got {task!r}")
     if not isinstance(args, list | tuple):
         raise ValueError(f"expected 'args' to be a list or tuple, got {args!r}")
-    entry = {
-        "task": task,
-        "schedule": schedule(value["schedule"]),
-        "args": args,
-        "kwargs": kwargs or {},
-        "options": _options(name, value.get("options") or {}, lost),
-    }
-    content_type = entry["options"].get("serializer", content_type)
-    dump_call(task, args, entry["kwargs"], content_type, sys.maxsize)
+    options = _options(name, value.get("options") or {}, lost)
+    content_type = options.get("serializer", content_type)
+    dump_call(task, args, kwargs, content_type, sys.maxsize)
+    entry: dict[str, t.Any] = {"task": task, "schedule": schedule(value["schedule"])}
+    entry |= {"args": args, "kwargs": kwargs, "options": options}
     as_code(entry)
     _report_parts(name, value, lost)
     return {part: each for part, each in entry.items() if each or part == "schedule"}
@@ -70,17 +69,15 @@ def _report_parts(name: str, value: Mapping[str, t.Any], lost: Lost) -> None:
         lost[name, "relative"] = "times are not rounded to the interval"
 
 
-def _options(
-    name: str, options: Mapping[str, t.Any], lost: Lost
-) -> dict[str, t.Any]:
+def _options(name: str, options: t.Any, lost: Lost) -> dict[str, t.Any]:
     """Those a call takes."""
+    if not isinstance(options, Mapping):
+        raise ValueError(f"expected 'options' to be a dict, got {options!r}")
     kept = {}
     for option, value in options.items():
         part = (name, "options", option)
-        if option == "priority":
-            lost[part] = PRIORITY
-        elif option not in _CHECKS:
-            lost[part] = "a call has no such option"
+        if option in _NO_OPTION or option not in _CHECKS:
+            lost[part] = _NO_OPTION.get(option, "a call has no such option")
         else:
             try:
                 _CHECKS[option](option, value)

@@ -172,7 +172,7 @@ def task_pattern(name: t.Any) -> t.Any:
 
 def _route(value: t.Any, part: tuple[object, ...], lost: Lost) -> t.Any:
     if not isinstance(value, Mapping):
-        return getattr(value, "name", value)
+        return _queue_name(value) or value
     if value.get("exchange_type") not in _KINDS:
         raise ValueError(f"there is no {value['exchange_type']} exchange")
     queue, key = value.get("queue"), value.get("routing_key")
@@ -181,7 +181,7 @@ def _route(value: t.Any, part: tuple[object, ...], lost: Lost) -> t.Any:
     for name in value:
         if name not in ("queue", "routing_key", "exchange", "exchange_type"):
             lost[*part, name] = _not_of_a_route(name)
-    queue = getattr(queue, "name", queue)
+    queue = _queue_name(queue) or queue
     if key is None:
         return queue
     return {"queue": queue, "routing_key": key} if queue else {"routing_key": key}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 KEYS = {
     "broker_url": "TASKQUEUE_URL",
     "broker_use_ssl": "TASKQUEUE_URL",
@@ -34,12 +36,19 @@ OPTIONS = {
 }
 """Settings that are an option of ``flask worker``."""
 
+Lost: t.TypeAlias = dict[tuple[object, ...], str]
+"""Reasons by the part of a value that has no counterpart: its keys and indexes."""
+
 _NOT_YET = "not there yet"
 _FIXED = "connections have fixed time-outs, and reconnect by themselves"
 _URL = "write it into TASKQUEUE_URL: redis://user:password@host:port/db"
 _ONE_REDIS = "jobs and results are in one Redis, the one TASKQUEUE_URL names"
 _NO_EXCHANGE = "there is no exchange: TASKQUEUE_QUEUES holds the routing keys"
-_NO_AMQP = "Redis or Valkey only: this is about other brokers"
+NO_AMQP = "Redis or Valkey only: this is about other brokers"
+PRIORITY = (
+    "priority is 0, or above 0 for the front of the queue; for classes of urgency"
+    " list queues in that order in TASKQUEUE_QUEUES"
+)
 _SUPERVISED = "systemd, Docker or Kubernetes starts the process and keeps its output"
 _LOGGING = "the app's own logging setup decides"
 _BUILT_IN = "always so"
@@ -89,9 +98,9 @@ _REASONS = (
         "Sentinel does this: redis+sentinel:// in TASKQUEUE_URL",
         "broker_failover_strategy",
     ),
-    (_NO_AMQP, "broker_login_method broker_native_delayed_delivery_queue_type"),
-    (_NO_AMQP, "task_default_delivery_mode task_default_queue_type task_protocol"),
-    (_NO_AMQP, "task_create_missing_queue_type worker_detect_quorum_queues"),
+    (NO_AMQP, "broker_login_method broker_native_delayed_delivery_queue_type"),
+    (NO_AMQP, "task_default_delivery_mode task_default_queue_type task_protocol"),
+    (NO_AMQP, "task_create_missing_queue_type worker_detect_quorum_queues"),
     (_NO_EXCHANGE, "task_default_exchange task_default_exchange_type"),
     (_NO_EXCHANGE, "task_create_missing_queue_exchange_type result_exchange"),
     (_NO_EXCHANGE, "result_exchange_type"),
@@ -104,8 +113,7 @@ _REASONS = (
         "task_create_missing_queues",
     ),
     (
-        "priority is 0, or above 0 for the front of the queue; for classes of urgency"
-        " list queues in that order in TASKQUEUE_QUEUES",
+        PRIORITY,
         "task_default_priority task_queue_max_priority task_inherit_parent_priority",
     ),
     (

@@ -18,7 +18,7 @@ def listed(value: t.Any) -> list[str]:
     :param value: A URL, several separated by ``;``, or a list of them.
     :raises ValueError: It is none of these.
     """
-    urls = value.split(";") if isinstance(value, str) else list(value or ())
+    urls: list[t.Any] = value.split(";") if isinstance(value, str) else [*(value or ())]
     if not urls or not all(isinstance(each, str) for each in urls):
         raise ValueError("expected a URL or a list of URLs")
     return urls

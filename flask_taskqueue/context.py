@@ -118,8 +118,15 @@ class Scope:
     :ivar error: The exception the job ended with, for what is left at the end.
     """
 
-    def __init__(self, state: AppState, job_id: str, carried: Carried) -> None:
+    def __init__(
+        self,
+        state: AppState,
+        job_id: str,
+        carried: Carried,
+        passing: tuple[type[BaseException], ...],
+    ) -> None:
         self.error: BaseException | None = None
+        self._passing = passing
         self._carriers = state.provided.carriers
         self._job_id = job_id
         self._values = carried.values
@@ -147,17 +154,31 @@ class Scope:
 
         The outcome stands: what one swallows or raises does not change it.
         """
+        if not self._entered:
+            return
         error = self.error
         trace = None if error is None else error.__traceback__
-        while self._entered:
-            name, stack = self._entered.pop()
-            try:
-                stack.__exit__(type(error) if error else None, error, trace)
-            except Exception as raised:
-                if raised is not error:
-                    logger.exception(
-                        "Leaving the carrier %r after job %s raised", name, self._job_id
-                    )
+        name, stack = self._entered.pop()
+        try:
+            stack.__exit__(None if error is None else type(error), error, trace)
+        except self._passing:
+            raise
+        except BaseException as raised:  # an exit, too, is not the worker's
+            if raised is not error:
+                logger.exception(
+                    "Leaving the carrier %r after job %s raised", name, self._job_id
+                )
+        finally:
+            self.leave_carriers()
+
+    def pop(self, context: t.Any) -> None:
+        """Pop an app or a request context with the job's exception."""
+        try:
+            context.pop(self.error)
+        except self._passing:
+            raise
+        except BaseException:
+            logger.exception("Teardown after job %s raised", self._job_id)
 
 
 @contextmanager
@@ -167,17 +188,19 @@ def restore(
     carried: Carried = NOTHING,
     *,
     request_context: bool = False,
+    passing: tuple[type[BaseException], ...] = (),
 ) -> Iterator[Scope]:
     """Push one fresh context for one job, and pop it with the scope's error.
 
-    An error in a teardown function is logged and does not change the outcome.
+    What a teardown function raises is logged and does not change the outcome.
 
     :param request_context: A request context, which brings its app context along.
+    :param passing: What goes on to the caller, whoever raises it.
     :raises DecodeError: What the job carries cannot be bound.
     """
     context = _new_context(state.app, carried, request_context)
     _running.set(_Running(state.app, carried, context))
-    scope = Scope(state, job_id, carried)
+    scope = Scope(state, job_id, carried, passing)
     try:
         context.push()
         yield scope
@@ -185,11 +208,10 @@ def restore(
         scope.error = error
         raise
     finally:
-        scope.leave_carriers()
         try:
-            context.pop(scope.error)
-        except Exception:
-            logger.exception("Teardown after job %s raised", job_id)
+            scope.leave_carriers()
+        finally:
+            scope.pop(context)
 
 
 def _new_context(app: Flask, carried: Carried, request_context: bool) -> t.Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import typing as t
 from collections.abc import Iterable, Iterator
 from secrets import token_hex
@@ -104,7 +104,7 @@ def _purged(
     begun = ""
     for place in places:
         # What comes meanwhile is added to those that are ready.
-        left = client.llen(keys.ready(queue)) if place == "ready" else math.inf
+        left = client.llen(keys.ready(queue)) if place == "ready" else sys.maxsize
         last = ""
         while left > 0:
             step = min(STEP, left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import types
 import typing as t
@@ -11,6 +12,11 @@ from collections.abc import Generator
 # As text: not in every Python the class takes parameters.
 _Coroutine: t.TypeAlias = "types.CoroutineType[t.Any, t.Any, t.Any]"
 _Task = asyncio.Task[t.Any]
+
+
+def finished(value: t.Any) -> t.Any:
+    """What a call gave; of an ``async def`` function what awaiting that gives."""
+    return run(value) if inspect.iscoroutine(value) else value
 
 
 def run(coroutine: _Coroutine) -> t.Any:

@@ -15,14 +15,7 @@ from redis.exceptions import ResponseError
 from . import keys
 from .appstate import AppState
 from .broker import scripts
-
-PLACES: tuple[str, ...] = (
-    "running", "waiting", "scheduled", "deferred", "failed", "finished", "revoked",
-)  # fmt: skip
-"""Where a job of a queue can be, in the order they are listed in."""
-
-ENDED = frozenset({"failed", "finished", "revoked"})
-"""Places of jobs that ended: entries are kept until the job's TTL is over."""
+from .places import ENDED, PLACES
 
 _REGISTRY = {"running": "wip", "revoked": "canceled"}
 
@@ -120,6 +113,23 @@ def known(state: AppState) -> tuple[list[str], set[str], bool]:
     configured = state.config.router.queue_names
     rest = sorted((names | paused) - set(configured))
     return [*configured, *rest], paused, bool(suspended)
+
+
+def idle(state: AppState, names: Sequence[str]) -> dict[str, str]:
+    """Queues from which nothing is taken, and why.
+
+    :param names: Queues to look at.
+    :raises BrokerUnavailable: Redis did not answer within 2 s.
+    """
+    client: scripts.Client = state.broker.monitor
+    with state.broker.errors():
+        _, paused, suspended = known(state)
+        workers = _workers(client, names)
+    if suspended:
+        return dict.fromkeys(names, "all queues are suspended")
+    served = {name for name in names if workers[name]}
+    found = {n: "no worker serves its queue" for n in names if n not in served}
+    return found | {n: "its queue is paused" for n in names if n in paused}
 
 
 def executed(pipeline: scripts.Client, instead: T) -> list[T]:

@@ -160,12 +160,19 @@ class TaskQueue:
     def register_task(self, task: Task[P, R]) -> Task[P, R]:
         """Register an instance of a class-based task.
 
-        :raises ValueError: Its name is taken.
+        :raises ValueError: Its name is taken, or it is registered elsewhere.
         """
         if not isinstance(task, Task):
             raise TypeError(f"expected an instance of a Task class, got {task!r}")
-        task.owner = self
+        if shared.get(task.name) is task:
+            raise ValueError(f"{task!r} is shared by all: it is registered already")
+        if task.owner is not None and task.owner is not self:
+            raise ValueError(
+                f"{task!r} is registered with another TaskQueue: give each an instance"
+                f" of its own, register_task({type(task).__qualname__}())"
+            )
         self._registry.add(task)
+        task.owner = self
         return task
 
     def autodiscover_tasks(

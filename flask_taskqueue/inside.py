@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import typing as t
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from . import serializer
 from .appstate import AppState
 from .arguments import checked_arguments
-from .errors import MaxRetriesExceededError, PayloadTooLarge, Retry
+from .errors import PayloadTooLarge, Retry
 from .option_values import Seconds
 from .options import ChangeOptions, TaskOptions
-from .request import TaskRequest, current
+from .request import TaskRequest, apart, current
 
 
 class InsideJob:
@@ -30,9 +31,29 @@ class InsideJob:
     def request(self) -> TaskRequest:
         """The job that runs; an empty one (``called_directly``) in a plain call."""
         running = current.get()
-        if running is None or running.task != self.name:
+        if running is None or running.task != self.name or apart.get():
             return TaskRequest(task=self.name, called_directly=True)
         return running
+
+    def _call(
+        self,
+        run: Callable[..., t.Any],
+        args: Sequence[t.Any],
+        kwargs: Mapping[str, t.Any],
+    ) -> t.Any:
+        """Call the function: for its job, or plainly where its job is in it already."""
+        running = current.get()
+        if running is None or running.task != self.name:
+            return run(*args, **kwargs)
+        if running.entered:
+            return _call_apart(run, args, kwargs)
+        running.entered, value = True, None
+        try:
+            value = run(*args, **kwargs)
+        finally:
+            # A coroutine has not begun. Else its class may call it once more.
+            running.entered = inspect.iscoroutine(value)
+        return value
 
     @t.overload
     def retry(
@@ -92,13 +113,9 @@ class InsideJob:
         if max_retries is not None:
             # For this execution: autoretry_for must not go on where this gave up.
             request.policy = replace(request.policy, max_retries=max_retries)
-        most = request.max_retries
-        if most is not None and request.retries >= most:
-            if exc is not None:
-                raise exc
-            raise MaxRetriesExceededError(
-                f"{self.name}[{request.id}] was retried {request.retries} times"
-            )
+        # Told here already, where the function can still do something about it.
+        if (given_up := request.given_up()) is not None:
+            raise given_up if exc is None else exc
         if throw:
             raise again
         request.postponed = again
@@ -141,6 +158,27 @@ class InsideJob:
         """
         meta = {"current": current, "total": total, "message": message}
         self.update_state(state="PROGRESS", meta=meta)
+
+
+def _call_apart(
+    run: Callable[..., t.Any], args: Sequence[t.Any], kwargs: Mapping[str, t.Any]
+) -> t.Any:
+    outer = apart.get()
+    apart.set(True)
+    try:
+        value = run(*args, **kwargs)
+    finally:
+        apart.set(outer)
+    return _await_apart(value) if inspect.iscoroutine(value) else value
+
+
+async def _await_apart(coroutine: Coroutine[t.Any, t.Any, t.Any]) -> t.Any:
+    outer = apart.get()
+    apart.set(True)
+    try:
+        return await coroutine
+    finally:
+        apart.set(outer)
 
 
 def _checked_retry(

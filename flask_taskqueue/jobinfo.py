@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from . import states
-from .errors import DecodeError
+from .readable import readable
 
 if t.TYPE_CHECKING:
     from .job import StoredJob
-
-T = t.TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,22 +53,15 @@ class JobInfo:
         :param created_at: Where it is not stored yet.
         """
         if state is None:
-            state = _readable(lambda: stored.state, states.UNKNOWN)
+            state = readable(lambda: stored.state, states.UNKNOWN)
         return cls(
             id=stored.id,
-            task=_readable(lambda: stored.name, "") if task is None else task,
+            task=readable(lambda: stored.name, "") if task is None else task,
             queue=stored.queue,
             state=state,
-            headers=_readable(lambda: stored.headers, {}),
-            carried=_readable(lambda: stored.carried, {}),
+            headers=readable(lambda: stored.headers, {}),
+            carried=readable(lambda: stored.carried, {}),
             created_at=created_at
-            or _readable(lambda: stored.instant("created_at"), None),
+            or readable(lambda: stored.instant("created_at"), None),
             exception=exception,
         )
-
-
-def _readable(read: Callable[[], T], default: T) -> T:
-    try:
-        return read()
-    except DecodeError:
-        return default

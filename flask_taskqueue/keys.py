@@ -34,7 +34,7 @@ PREFIXES = {
     "commands": "rq:pubsub:",
     # RQ: lock of its scheduler; TTL 61 s
     "scheduler_lock": "rq:scheduler-lock:",
-    # list of ids a waiter moved out of the queue; read before the queue
+    # list of ids a waiter, or a purge, moved out of the queue; read before it
     "ready": "tq:ready:",
     # sorted set of ids no worker here can run; score: parked at
     "parked": "tq:parked:",

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from . import on_commit
 from .arguments import checked_arguments
+from .dispatch import dispatch
 from .errors import TaskNotRegistered
 from .options import TaskOptions
 from .patterns import check_task_name
-from .producer import prepare, send
+from .producer import prepare
 from .result import AsyncResult
 from .task import Owner
 
@@ -48,15 +49,7 @@ class NamedTask:
         """Enqueue a call."""
         state = self._owner.state
         args, kwargs = checked_arguments(args, kwargs)
-        new = prepare(state, self, args, kwargs, options)
-        if state.eager:
-            from . import eager
-
-            error = eager.run(state, new)
-            if error is not None and state.eager_propagates:
-                raise error
-            return AsyncResult(new.id, state)
-        return AsyncResult(new.id, state, created=send(state, new))
+        return dispatch(state, prepare(state, self, args, kwargs, options))
 
     def apply_async_on_commit(
         self,
@@ -67,14 +60,8 @@ class NamedTask:
         **options: t.Any,
     ) -> AsyncResult[t.Any]:
         """Enqueue a call after the outermost commit of a session."""
-        state = self._owner.state
-        transaction = on_commit.transaction_of(state, session)
-        if transaction is None:
+        with on_commit.holding(self._owner.state, session):
             return self.apply_async(args, kwargs, **options)
-        args, kwargs = checked_arguments(args, kwargs)
-        new = prepare(state, self, args, kwargs, options)
-        on_commit.hold(transaction, state, new)
-        return AsyncResult(new.id, state)
 
     def apply(
         self,

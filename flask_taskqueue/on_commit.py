@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import typing as t
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from . import producer
 from .appstate import AppState
-from .broker.wire import NewJob
+from .dispatch import Call, dispatch_all, gathered_by
 
 if t.TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,17 +21,17 @@ logger: logging.Logger = logging.getLogger(__name__)
 AnySession: t.TypeAlias = "Session | scoped_session[t.Any] | AsyncSession"
 """What a caller may give as ``session``."""
 
-Call = tuple[AppState, NewJob]
-
 
 @dataclass(slots=True)
 class _Held:
     """Calls of one transaction or savepoint, in their order.
 
+    :param thrown_away: Runs when the transaction is garbage before it has ended.
     :param committed: It ended well; a savepoint's parent may still be rolled back.
     """
 
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Call]
+    thrown_away: weakref.finalize[..., SessionTransaction]
     committed: bool = False
 
 
@@ -43,16 +41,27 @@ _held: weakref.WeakKeyDictionary[SessionTransaction, _Held] = (
 )
 
 
-def transaction_of(
-    state: AppState, session: AnySession | None
-) -> SessionTransaction | None:
-    """The innermost transaction or savepoint that a call belongs to.
+@contextmanager
+def holding(state: AppState, session: AnySession | None) -> Iterator[None]:
+    """Hold back the calls made inside until a session's outermost commit, where it has
+    begun a transaction.
 
     :param session: ``None`` is Flask-SQLAlchemy's ``db.session``.
-    :return: ``None`` where the session has begun no transaction.
     :raises RuntimeError: There is no session, or it can only be rolled back.
     :raises TypeError: It is no session.
     """
+    transaction = _transaction_of(state, session)
+    if transaction is None:
+        yield
+        return
+    with gathered_by(lambda call: _hold(transaction, call)):
+        yield
+
+
+def _transaction_of(
+    state: AppState, session: AnySession | None
+) -> SessionTransaction | None:
+    """The innermost transaction or savepoint that a call belongs to."""
     found = _session_of(state, session)
     if not found.is_active:
         # SQLAlchemy refuses every statement then, with errors of its own.
@@ -91,7 +100,7 @@ def _innermost(session: Session) -> SessionTransaction | None:
     return session.get_nested_transaction() or session.get_transaction()
 
 
-def hold(transaction: SessionTransaction, state: AppState, new: NewJob) -> None:
+def _hold(transaction: SessionTransaction, call: Call) -> None:
     """Enqueue a prepared job when a transaction and all around it are committed."""
     from sqlalchemy import event
 
@@ -101,7 +110,22 @@ def hold(transaction: SessionTransaction, state: AppState, new: NewJob) -> None:
     event.listen(session, "after_commit", _after_commit)
     event.listen(session, "after_rollback", _after_rollback)
     event.listen(session, "after_transaction_end", _after_end)
-    _held.setdefault(transaction, _Held()).calls.append((state, new))
+    _held_by(transaction).append(call)
+
+
+def _held_by(transaction: SessionTransaction) -> list[Call]:
+    if transaction not in _held:
+        calls: list[Call] = []
+        thrown_away = weakref.finalize(transaction, _tell_dropped, calls)
+        _held[transaction] = _Held(calls, thrown_away)
+    return _held[transaction].calls
+
+
+def _released(transaction: SessionTransaction) -> _Held | None:
+    held = _held.pop(transaction, None)
+    if held is not None:
+        held.thrown_away.detach()
+    return held
 
 
 def _after_commit(session: Session) -> None:
@@ -118,7 +142,7 @@ def _after_rollback(session: Session) -> None:
     """Drop what was called since the transaction began, or the savepoint."""
     transaction = _innermost(session)
     if transaction is not None:
-        _held.pop(transaction, None)
+        _released(transaction)
 
 
 def _after_end(session: Session, transaction: SessionTransaction) -> None:
@@ -126,7 +150,7 @@ def _after_end(session: Session, transaction: SessionTransaction) -> None:
 
     The last thing a commit does: an exception leaves the session as good as new.
     """
-    held = _held.pop(transaction, None)
+    held = _released(transaction)
     if held is None:
         return
     parent = transaction.parent
@@ -136,48 +160,33 @@ def _after_end(session: Session, transaction: SessionTransaction) -> None:
     elif parent is None:
         _send(held.calls)
     else:
-        _held.setdefault(parent, _Held()).calls.extend(held.calls)
+        _held_by(parent).extend(held.calls)
 
 
 def _tell_dropped(calls: Sequence[Call]) -> None:
-    for _, new in calls:
+    for call in calls:
         logger.warning(
-            "Job %s of %s is dropped: its session was closed without a commit",
-            new.id, new.fields["tq_task"], extra=_extra(new),
+            "Job %s of %s is dropped: its session was closed, or thrown away, without"
+            " a commit",
+            call.new.id, call.new.fields["tq_task"], extra=_extra(call),
         )  # fmt: skip
 
 
 def _send(calls: Sequence[Call]) -> None:
-    errors: list[BaseException] = []
     try:
-        for state, group in groupby(calls, itemgetter(0)):
-            jobs = [new for _, new in group]
-            if state.eager:
-                errors += _run_here(state, jobs)
-            else:
-                producer.send_many(state, jobs)
+        errors = dispatch_all(calls)
     except BaseException as error:
-        for _, new in calls:
+        for call in calls:
             logger.error(
                 "Job %s of %s may be lost: its transaction is committed, but"
                 " enqueueing failed: %s",
-                new.id, new.fields["tq_task"], error, extra=_extra(new),
+                call.new.id, call.new.fields["tq_task"], error, extra=_extra(call),
             )  # fmt: skip
         raise
     if errors:
         raise errors[0]
 
 
-def _run_here(state: AppState, jobs: Sequence[NewJob]) -> list[BaseException]:
-    """Run all, as the commit they follow is done; what is to be raised then."""
-    # The worker's code is loaded by those who run it only.
-    from . import eager
-
-    ended = [eager.run(state, new) for new in jobs]
-    propagated = ended if state.eager_propagates else []
-    return [error for error in propagated if error is not None]
-
-
-def _extra(new: NewJob) -> dict[str, t.Any]:
-    task = new.fields["tq_task"]
-    return {"job_id": new.id, "task": task, "queue": new.queue}
+def _extra(call: Call) -> dict[str, t.Any]:
+    new = call.new
+    return {"job_id": new.id, "task": new.fields["tq_task"], "queue": new.queue}

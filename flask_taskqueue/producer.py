@@ -19,7 +19,7 @@ from .broker.wire import Argument, NewJob
 from .config import Config
 from .errors import TaskQueueError
 from .options import TaskOptions
-from .request import current
+from .request import parent_in
 from .signature import Signature, Target
 
 BATCH = 500
@@ -39,7 +39,7 @@ def prepare(
     :raises PayloadTooLarge: The arguments are over ``TASKQUEUE_MAX_ARGS_BYTES``.
     :raises TypeError: An argument cannot be encoded, or an option is unknown.
     """
-    running = current.get()
+    running = parent_in(state)
     parent, root = (running.id, running.root_id) if running else (None, None)
     return _prepare(state, target, args, kwargs, given, parent, root)[0]
 
@@ -207,7 +207,7 @@ def _note(state: AppState, new: NewJob, code: int) -> None:
     """Keep an accepted job as the running one's child, and tell of it."""
     if code in (scripts.EXISTS, scripts.NOT_A_JOB):
         return
-    running = current.get()
-    if running is not None:
-        running.children.append(new.id)
+    parent = parent_in(state)
+    if parent is not None:
+        parent.children.append(new.id)
     announcing.enqueued(state, new)

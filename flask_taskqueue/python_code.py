@@ -53,9 +53,9 @@ def as_code(value: t.Any, imports: set[str] | None = None) -> t.Any:
         return {
             as_code(key, imports): as_code(each, imports) for key, each in value.items()
         }
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            return kind(as_code(each, imports) for each in value)
+    for container in (list, tuple, set, frozenset):
+        if isinstance(value, container):
+            return container(as_code(each, imports) for each in value)
     return _expression(value, imports)
 
 
@@ -74,7 +74,8 @@ def _plain(value: t.Any, kind: t.Any) -> t.Any:
     """A text or number without the class that was made of it, such as an enum."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"cannot be written as code: {value!r}")
-    return kind.__str__(value) if kind is str else kind(value)
+    # Why not str(): that of an enum may be the member's name.
+    return str.__str__(value) if isinstance(value, str) else kind(value)
 
 
 def _expression(value: t.Any, imports: set[str]) -> Code:

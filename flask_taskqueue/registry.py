@@ -33,7 +33,8 @@ class Registry(Mapping[str, AnyTask]):
         if known is not None and known.origin != task.origin:
             raise ValueError(
                 f"expected task names to be unique, got {task.name!r} for"
-                f" {'.'.join(known.origin)} and {'.'.join(task.origin)}"
+                f" {'.'.join(known.origin)} and {'.'.join(task.origin)}: give one of"
+                " them a name of its own"
             )
         self._own[task.name] = task
 
@@ -104,11 +105,14 @@ def decorate(
 ) -> t.Any:
     """What ``@tq.task`` and ``@shared_task`` have in common."""
     kind = Task if base is None else base
+    if not isinstance(kind, type) or not issubclass(kind, Task):
+        raise TypeError(f"expected 'base' to be a subclass of Task, got {base!r}")
 
-    def make(function: t.Callable[..., t.Any]) -> AnyTask:
-        if not callable(function) or not hasattr(function, "__qualname__"):
+    def make(function: t.Any) -> AnyTask:
+        unnamed = not callable(function) or not hasattr(function, "__qualname__")
+        if unnamed or isinstance(function, Task):
             raise TypeError(f"expected a function to make a task of, got {function!r}")
-        task: AnyTask = kind(function, owner=owner, **given)
+        task: AnyTask = kind.from_function(function, owner=owner, **given)
         registry.add(task)
         return task
 

@@ -7,8 +7,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .errors import Retry
+from .errors import MaxRetriesExceededError, Retry
 from .retry import RetryPolicy
+
+if t.TYPE_CHECKING:
+    from .appstate import AppState
 
 
 class Reporter(t.Protocol):
@@ -50,7 +53,9 @@ class TaskRequest:
     soft_time_limit: float | None = None
     called_directly: bool = False
 
+    state: AppState | None = field(default=None, repr=False)
     runner: object = field(default=None, repr=False)
+    entered: bool = field(default=False, repr=False)
     policy: RetryPolicy = field(default_factory=RetryPolicy, repr=False)
     reporter: Reporter | None = field(default=None, repr=False)
     children: list[str] = field(default_factory=list, repr=False)
@@ -62,6 +67,25 @@ class TaskRequest:
         """Retries after the first execution; ``None`` is for ever."""
         return self.policy.max_retries
 
+    def given_up(self) -> MaxRetriesExceededError | None:
+        """What another retry is answered with; ``None`` while one is left."""
+        most = self.policy.max_retries
+        if most is None or self.retries < most:
+            return None
+        return MaxRetriesExceededError(
+            f"{self.task}[{self.id}] was retried {self.retries} times"
+        )
+
 
 current: ContextVar[TaskRequest | None] = ContextVar("taskqueue_request", default=None)
 """The job that runs in this context."""
+
+apart: ContextVar[bool] = ContextVar("taskqueue_apart", default=False)
+"""What runs is a plain call of the running job's own task."""
+
+
+def parent_in(state: AppState) -> TaskRequest | None:
+    """The running job, if what is enqueued for an app now is its child: other apps
+    may have another Redis, where nobody knows it."""
+    running = current.get()
+    return running if running is not None and running.state is state else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 
-from . import coroutines, on_commit, producer
+from . import class_options, coroutines, on_commit, producer
 from .appstate import AppState, current_state
 from .arguments import Shape, checked_arguments, module_of
 from .broker.wire import NewJob
+from .class_options import InForce
+from .dispatch import Call, dispatch, dispatch_all, gathered_by, run_here
 from .hooks import Hooks
 from .inside import InsideJob
 from .option_values import Seconds
@@ -22,7 +24,11 @@ from .signature import Signature
 P = t.ParamSpec("P")
 R = t.TypeVar("R")
 
-OPTION_NAMES = frozenset(DecoratorOptions.__optional_keys__)
+IN_FORCE = {
+    "max_retries": InForce(lambda task: task._policy.max_retries),
+    "default_retry_delay": InForce(lambda task: task._policy.delay),
+}
+"""Options that a task answers with what holds for the running job."""
 
 
 class Owner(t.Protocol):
@@ -40,23 +46,64 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
     A class may be a task, too: it defines :meth:`run`, options are attributes of
     the class, and ``tq.register_task(Report())`` registers it.
 
-    :param function: What it runs; ``None`` where a class defines ``run``.
-    :param name: ``module.function`` by default.
-    :param bind: The function gets the task as its first argument.
+    All calls go through :meth:`apply_async`: a class that overrides it changes
+    ``delay``, ``delay_many`` and the calls that wait for a commit, too.
     """
 
     name: str = ""
     """Under which it is called. Unique among an app's tasks."""
+    __name__: str
+    __wrapped__: t.Callable[..., t.Any]
 
-    def __init__(
-        self,
-        function: t.Callable[..., t.Any] | None = None,
+    def __init_subclass__(cls, **kwargs: t.Any) -> None:
+        super().__init_subclass__(**kwargs)
+        class_options.prepare(cls, IN_FORCE)
+
+    def __new__(cls, *args: t.Any, **kwargs: t.Any) -> t.Self:
+        # Not in __init__: as in Celery, a subclass's own need not call its base's.
+        task = super().__new__(cls)
+        task._define(None, task.name or None, False, None, {})
+        return task
+
+    def __init__(self) -> None:
+        """Does nothing: what it consists of is there before."""
+
+    @classmethod
+    def from_function(
+        cls,
+        function: t.Callable[..., t.Any],
         *,
         name: str | None = None,
         bind: bool = False,
         owner: Owner | None = None,
         **options: t.Unpack[DecoratorOptions],
+    ) -> t.Self:
+        """The task of a function, as the decorators make it.
+
+        :param name: ``module.function`` by default.
+        :param bind: The function gets the task as its first argument.
+        :raises TypeError: An option is unknown, or of the wrong type.
+        :raises ValueError: An option is out of range.
+        """
+        class_options.check_decorator(options)
+        task = super().__new__(cls)
+        functools.update_wrapper(task, function, updated=())
+        if cls.run is not Task.run:
+            # As in Celery the function takes the place of a class's own.
+            vars(task)["run"] = functools.partial(Task.run, task)
+        task._define(function, name, bind, owner, t.cast(t.Any, options))
+        t.cast(t.Any, task).__init__()
+        return task
+
+    def _define(
+        self,
+        function: t.Callable[..., t.Any] | None,
+        name: str | None,
+        bind: bool,
+        owner: Owner | None,
+        options: Mapping[str, t.Any],
     ) -> None:
+        """Set what it consists of; options come before those of its class."""
         self.function = function
         self.bind = bind
         self.owner = owner
@@ -64,17 +111,19 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         module = module_of(target)
         self.origin: tuple[str, str] = (module, target.__qualname__)
         """Module and qualified name: the same again is the same task."""
-        own_name = self.name or f"{module}.{target.__name__}"
+        own_name = f"{module}.{target.__name__}"
         self.name = check_task_name(own_name if name is None else name)
-        _refuse_unknown(options)
-        given = {**_class_options(type(self)), **options}
+        given = {**class_options.of_class(type(self)), **options}
         self.options: TaskOptions = TaskOptions.of_task(**t.cast(t.Any, given))
-        self._shape = Shape(self.name, function or self.run, bind and bool(function))
-        self.__doc__ = target.__doc__
-        if function is not None:
-            self.__module__ = function.__module__
-            self.__name__: str = target.__name__
-            self.__wrapped__ = function
+        self._shape = Shape(self.name, function or self.run, bind)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in class_options.NAMES:
+            raise AttributeError(
+                f"{name!r} is an option: set it in the class, the decorator or the"
+                " call; set on a task it would change nothing"
+            )
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -89,13 +138,12 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here, as a plain call."""
-        return self.run(*args, **kwargs)
+        return t.cast(R, self._call(self.run, args, kwargs))
 
     def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
         """Call the function for a job; a coroutine is run to its end."""
         call: t.Callable[..., t.Any] = self
-        value = call(*args, **kwargs)
-        return coroutines.run(value) if inspect.iscoroutine(value) else value
+        return coroutines.finished(call(*args, **kwargs))
 
     def check_args(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
         """Return if a call with these arguments fits the signature.
@@ -118,7 +166,7 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         kwargs: Mapping[str, t.Any] | None = None,
         **options: t.Unpack[CallOptions],
     ) -> AsyncResult[R]:
-        """Enqueue a call with options.
+        """Enqueue a call with options. All other ways to enqueue one lead here.
 
         :raises TypeError: The arguments do not fit or cannot be encoded, or an
             option is unknown.
@@ -126,11 +174,7 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         :raises BrokerUnavailable: Redis did not answer within 2 s.
         """
         state = self._state
-        new = self._prepare(state, args, kwargs, options)
-        if state.eager:
-            return self._run_here(state, new, state.eager_propagates)
-        created = producer.send(state, new)
-        return AsyncResult(new.id, state, created=created)
+        return dispatch(state, self._prepare(state, args, kwargs, options))
 
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Enqueue a call when Flask-SQLAlchemy's ``db.session`` is committed.
@@ -154,18 +198,13 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
 
         :param session: Whose commit; Flask-SQLAlchemy's ``db.session`` by default.
         :return: Its handle. Before the commit there is no such job (``UNKNOWN``), and
-            ``created`` says nothing.
+            ``created`` is not known.
         :raises RuntimeError: There is no session, or it can only be rolled back.
         :raises TypeError: As :meth:`apply_async`, or ``session`` is none.
         :raises ValueError: An option's value is out of range.
         """
-        state = self._state
-        transaction = on_commit.transaction_of(state, session)
-        if transaction is None:
+        with on_commit.holding(self._state, session):
             return self.apply_async(args, kwargs, **options)
-        new = self._prepare(state, args, kwargs, options)
-        on_commit.hold(transaction, state, new)
-        return AsyncResult(new.id, state)
 
     def apply(
         self,
@@ -180,26 +219,28 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         :param throw: Raise what the task raises.
         """
         state = self._state
-        return self._run_here(state, self._prepare(state, args, kwargs, options), throw)
+        new = self._prepare(state, args, kwargs, options)
+        created = run_here(state, new, throw)
+        return AsyncResult(new.id, state, created=created)
 
     def delay_many(
         self, calls: Iterable[Sequence[t.Any]], **options: t.Unpack[CallOptions]
     ) -> list[AsyncResult[R]]:
         """Enqueue one job for each tuple of arguments, in few round trips.
 
-        All are checked before the first is enqueued.
+        All are checked before the first is enqueued. Eager ones all run; then the
+        first exception is raised, if it is to be.
 
         :param options: Of every call.
         """
-        state = self._state
-        jobs = [self._prepare(state, args, None, options) for args in calls]
-        if state.eager:
-            return [self._run_here(state, n, state.eager_propagates) for n in jobs]
-        made = producer.send_many(state, jobs)
-        return [
-            AsyncResult(new.id, state, created=created)
-            for new, created in zip(jobs, made, strict=True)
-        ]
+        gathered: list[Call] = []
+        calls = list(calls)  # Making them may make calls of its own.
+        with gathered_by(gathered.append):
+            handles = [self.apply_async(args, **options) for args in calls]
+        errors = dispatch_all(gathered)
+        if errors:
+            raise errors[0]
+        return handles
 
     def _prepare(
         self,
@@ -212,15 +253,6 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         self.check_args(args, kwargs)
         given = t.cast("Mapping[str, t.Any]", options)
         return producer.prepare(state, self, args, kwargs, given)
-
-    def _run_here(self, state: AppState, new: NewJob, throw: bool) -> AsyncResult[R]:
-        # The worker's code is loaded by those who run it only.
-        from . import eager
-
-        error = eager.run(state, new)
-        if error is not None and throw:
-            raise error
-        return AsyncResult(new.id, state)
 
     @property
     def _state(self) -> AppState:
@@ -256,16 +288,10 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         max_retries: int | None
         default_retry_delay: Seconds
     else:
-
-        @property
-        def max_retries(self) -> int | None:
-            """Retries after the first execution; the running job's inside one."""
-            return self._policy.max_retries
-
-        @property
-        def default_retry_delay(self) -> Seconds:
-            """Seconds before a retry that names none; the running job's inside one."""
-            return self._policy.delay
+        max_retries = IN_FORCE["max_retries"]
+        """Retries after the first execution; the running job's inside one."""
+        default_retry_delay = IN_FORCE["default_retry_delay"]
+        """Seconds before a retry that names none; the running job's inside one."""
 
     @property
     def _policy(self) -> RetryPolicy:
@@ -273,24 +299,3 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         if request.called_directly:
             return self._state.options_of(self)[0].policy
         return request.policy
-
-
-def _refuse_unknown(options: Mapping[str, t.Any]) -> None:
-    for option in options:
-        if option not in OPTION_NAMES:
-            known = sorted(OPTION_NAMES | {"name", "bind", "base"})
-            raise TypeError(
-                f"expected a known task option, got {option!r}; known are"
-                f" {', '.join(known)}"
-            )
-
-
-def _class_options(kind: type) -> dict[str, t.Any]:
-    """Options given as attributes of a subclass of Task."""
-    found: dict[str, t.Any] = {}
-    for parent in kind.__mro__:
-        if parent is Task:
-            break
-        own = vars(parent)
-        found = {name: own[name] for name in OPTION_NAMES if name in own} | found
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import typing as t
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from flask_taskqueue.errors import (
     Reject,
     TaskFailed,
     TaskNotRegistered,
+    TaskQueueError,
     TaskRevokedError,
 )
 from flask_taskqueue.worker.execution import Executor
@@ -513,3 +515,75 @@ def test_an_exception_that_cannot_be_rebuilt_is_task_failed(quiet: Flask):
 
     with pytest.raises(TaskFailed, match="Local: here"):
         local.delay().get()
+
+
+def test_an_id_whose_job_has_not_ended_runs_nothing(app: Flask):
+    @tq.task(bind=True)
+    def again(self: Task[..., t.Any]) -> list[object]:
+        inside = self.apply_async(task_id=str(self.request.id))
+        (many,) = self.delay_many([()], task_id=str(self.request.id))
+        here = self.apply(task_id=str(self.request.id))
+        return [inside.created, many.created, here.created, inside.state]
+
+    result = again.apply_async(task_id="own")
+    assert result.get() == [False, False, False, "STARTED"]
+    assert (result.created, result.children) == (True, [])
+    assert again.apply_async(task_id="own").created
+
+
+def test_an_id_can_be_used_again_after_an_interrupt(app: Flask):
+    runs = []
+
+    @tq.task
+    def interrupted() -> str:
+        runs.append("run")
+        if len(runs) == 1:
+            raise KeyboardInterrupt
+        return "done"
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.apply_async(task_id="cut")
+    assert AsyncResult("cut").state == "UNKNOWN"
+    assert interrupted.apply_async(task_id="cut").get() == "done"
+
+
+def test_a_retry_for_ever_ends_where_nothing_is_waited_for(quiet: Flask):
+    runs = []
+
+    @tq.task(bind=True, max_retries=None)
+    def poll(self: Task[..., t.Any], until: int) -> int:
+        runs.append(until)
+        if self.request.retries < until:
+            self.retry(countdown=60)
+        return self.request.retries
+
+    result = poll.delay(1000)
+    assert result.get() == 1000
+    assert len(result.errors) == 100
+    kept = [name for name in tq.state.eager_jobs[result.id] if b"tq_error_" in name]
+    assert len(kept) == 100
+    runs.clear()
+    with pytest.raises(TaskQueueError, match=r"retried 1000 times.*max_retries"):
+        poll.delay(10**6)
+    assert len(runs) == 1001
+    assert poll.apply_async((10**6,), max_retries=2000).retries == 2000
+
+
+async def _view(name: str) -> t.Any:
+    """What runs in an event loop, as an async view does."""
+    await asyncio.sleep(0)
+    return tq.tasks[name].delay(1).get()
+
+
+def test_a_coroutine_is_run_where_an_event_loop_runs(app: Flask):
+    assert asyncio.run(_view(later.name)) == f"{__name__} {later.name} 1"
+
+
+def test_a_coroutine_in_a_loop_raises_in_its_caller(app: Flask):
+    @tq.task
+    async def breaks(x: int) -> None:
+        await asyncio.sleep(0)
+        raise Mine(x)
+
+    with pytest.raises(Mine, match="1"):
+        asyncio.run(_view(breaks.name))

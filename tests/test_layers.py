@@ -17,20 +17,21 @@ ROOT = Path(flask_taskqueue.__file__).parent
 # Lowest first. "" is the package itself, which only re-exports. The extension knows
 # the names of the commands, from cli; the commands know the extension.
 LAYERS = [
-    "errors states keys signals hooks _rq worker beat broker",
-    "config parsing content serializer signing stored_error retry patterns discovery"
+    "errors states keys signals hooks coroutines _rq worker beat broker",
+    "config parsing content serializer signing stored_error retry patterns discovery readable"
     " routing joblog"
-    " coroutines beat.schedules broker.url broker.trouble broker.held broker.connection"
+    " beat.schedules broker.url broker.trouble broker.held broker.connection"
     " broker.embedded broker.guardian",
-    "option_values arguments jobinfo carried celery_settings celery_values migration",
-    "options signature inside request context appstate broker.wire broker.scripts",
-    "job",
+    "option_values arguments jobinfo carried python_code"
+    " celery_settings celery_url celery_routing celery_beat celery_readers migration",
+    "options class_options signature inside request context appstate broker.wire broker.scripts",
+    "job places",
     "announcing links worker.limits worker.plain worker.endings",
     "producer worker.opening worker.changes worker.execution worker.outcome"
     " worker.aftermath worker.callbacks beat.service",
     "worker.board worker.loop control inspector counts listing metrics worker.waiting"
     " worker.lines",
-    "result eager on_commit worker.pools",
+    "result eager dispatch on_commit worker.pools",
     "task named registry worker.upkeep worker.burial worker.staff worker.supervisor",
     "web.describe web.permission web.answers web.watching",
     "web.waiting web.events web.status web.pages web.dashboard",

@@ -13,6 +13,7 @@ from flask_taskqueue import control, counts, listing
 from flask_taskqueue.appstate import AppState
 from flask_taskqueue.errors import BrokerUnavailable
 from flask_taskqueue.listing import Page
+from flask_taskqueue.places import PLACES
 
 from .running import InProcess, claim
 from .servers import free_port
@@ -84,10 +85,10 @@ def test_a_queue_is_counted_by_place(
     control.pause(state, "mail")
     default, mail = counts.queues(state).queues
     assert default == counts.QueueCounts(
-        name="default", workers=1, paused=False, **dict.fromkeys(counts.PLACES, 1)
+        name="default", workers=1, paused=False, **dict.fromkeys(PLACES, 1)
     )
     assert mail == counts.QueueCounts(
-        name="mail", workers=0, paused=True, **dict.fromkeys(counts.PLACES, 0)
+        name="mail", workers=0, paused=True, **dict.fromkeys(PLACES, 0)
     )
 
 
@@ -114,7 +115,7 @@ def test_a_key_of_another_type_counts_nothing(state: AppState, client: Client):
     assert listing.jobs(state).jobs == ()
 
 
-@pytest.mark.parametrize("place", counts.PLACES)
+@pytest.mark.parametrize("place", PLACES)
 def test_jobs_are_listed_by_place(
     state: AppState, everywhere: dict[str, str], place: str
 ):
@@ -125,8 +126,8 @@ def test_without_a_place_all_are_listed_in_order(
     state: AppState, everywhere: dict[str, str]
 ):
     page = listing.jobs(state)
-    assert ids(page) == [everywhere[place] for place in counts.PLACES]
-    assert [job.place for job in page.jobs] == list(counts.PLACES)
+    assert ids(page) == [everywhere[place] for place in PLACES]
+    assert [job.place for job in page.jobs] == list(PLACES)
     assert page.next is None
 
 
@@ -191,6 +192,90 @@ def test_what_cannot_be_read_of_a_job_is_left_out(
     bad, raw = listing.jobs(state, places=["waiting"]).jobs
     assert (bad.task, bad.enqueued_at, bad.retries) == (None, None, None)
     assert raw.id == "raw \udcff"
+
+
+def test_a_double_is_listed_once(site: Site, state: AppState):
+    result = site.work.delay()
+    for _ in range(3):
+        result.revoke()
+        control.requeue(state, result.id)
+    assert ids(listing.jobs(state)) == [result.id]
+    assert listing.jobs(state, limit=1).next == 1
+    assert listing.jobs(state, offset=4).next is None
+
+
+def test_jobs_of_a_state_are_found_wherever_they_can_be(
+    site: Site, state: AppState, everywhere: dict[str, str], client: Client
+):
+    terminated = site.work.delay(True)
+    site.run_all()
+    client.hset(f"rq:job:{terminated.id}", "status", "stopped")
+    client.hset(f"rq:job:{everywhere['running']}", "tq_state", "Half-way")
+    ignored = site.work.delay()
+    site.run_all()
+    more = {"tq_state": "SKIPPED", "tq_ignored": "1"}
+    client.hset(f"rq:job:{ignored.id}", mapping=more)
+
+    def found(in_state: str, **options: t.Any) -> set[str]:
+        return set(ids(listing.jobs(state, in_state=in_state, **options)))
+
+    waits = {everywhere[place] for place in ("scheduled", "deferred")}
+    assert found("PENDING") == found("pending") == waits
+    assert found("PENDING", places=["scheduled"]) == {everywhere["scheduled"]}
+    assert found("PENDING", places=["failed"]) == set()
+    assert found("FAILURE") == {everywhere["failed"]}
+    assert found("REVOKED") == {everywhere["revoked"], terminated.id}
+    assert found("STARTED") == set()
+    assert found("half-way") == {everywhere["running"]}
+    assert found("Skipped") == {ignored.id}
+    assert ignored.id not in found("SUCCESS")
+    assert found("UNKNOWN") == set()
+
+
+def test_a_state_is_looked_for_in_so_many_entries_and_no_more(
+    site: Site, state: AppState, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    site.work.delay_many([()] * 5)
+    retried = [site.work.delay() for _ in range(2)]
+    for result in retried:
+        client.hset(f"rq:job:{result.id}", "tq_retries", "1")
+    monkeypatch.setattr(listing, "LOOK_MOST", 6)
+    monkeypatch.setattr(listing, "MOST", 4)
+    first = listing.jobs(state, in_state="RETRY")
+    assert (ids(first), first.next) == ([retried[0].id], 6)
+    second = listing.jobs(state, in_state="RETRY", offset=6)
+    assert (ids(second), second.next) == ([retried[1].id], None)
+    one = listing.jobs(state, in_state="RETRY", offset=1, limit=1)
+    assert (ids(one), one.next) == ([retried[0].id], 6)
+
+
+def test_what_holds_a_job_that_waits_is_told(
+    site: Site, state: AppState, client: Client
+):
+    def reasons() -> list[str | None]:
+        return [job.held for job in listing.jobs(state).jobs]
+
+    site.work.delay()
+    assert reasons() == ["no worker serves its queue"]
+    client.sadd("rq:workers:default", "rq:worker:alive")
+    client.hset("rq:worker:alive", "state", "idle")
+    assert reasons() == [None]
+    control.pause(state, "default")
+    assert reasons() == ["its queue is paused"]
+    client.set("rq:suspended", "1")
+    assert reasons() == ["all queues are suspended"]
+
+
+def test_a_parked_job_is_told_from_one_that_waits_for_another(
+    site: Site, state: AppState, everywhere: dict[str, str]
+):
+    parked = site.tq.send_task("later")
+    site.run_all()
+    jobs = listing.jobs(state, places=["deferred"]).jobs
+    assert {job.id: job.held for job in jobs} == {
+        everywhere["deferred"]: "waits for another job",
+        parked.id: "no worker knows this task",
+    }
 
 
 def test_a_page_of_a_long_queue_asks_for_no_more_than_it_shows(

@@ -18,6 +18,14 @@ def pairs(fields: t.Mapping[str, Argument]) -> list[Argument]:
     return counted([item for pair in fields.items() for item in pair])
 
 
+def raw(fields: t.Mapping[str, Argument]) -> dict[bytes, bytes]:
+    """Fields as they come back from Redis."""
+    return {
+        name.encode(): value if isinstance(value, bytes) else str(value).encode()
+        for name, value in fields.items()
+    }
+
+
 def text(value: bytes) -> str:
     """Bytes from Redis as text; what is no UTF-8 stays visible."""
     return value.decode("utf-8", "backslashreplace")

@@ -15,7 +15,7 @@ from ..errors import BrokerUnavailable
 from ..inspector import Snapshot, snapshot
 from ..web.describe import progress
 from ..web.watching import Hub, Watch
-from .printing import cut, printable
+from .printing import cut, printable, unavailable
 
 _STEPS = 1000
 
@@ -23,13 +23,34 @@ _WAIT_MOST = 3600.0
 """Seconds of one wait: threads cannot wait for ever."""
 
 
+class _Seconds(click.FloatRange):
+    """A time of 0 or more, which "nan" is not."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("expected seconds, got nan", param, ctx)
+        return number
+
+
+timeout_option: t.Callable[[t.Any], t.Any] = click.option(
+    "--timeout", type=_Seconds(), help="Seconds to wait."
+)
+
+
 def follow(state: AppState, job_id: str, timeout: float | None = None) -> Snapshot:
     """Wait until a job has ended, or the time is up; the job as it is then.
 
-    While Redis is away it goes on waiting.
+    While Redis is away it goes on waiting, and says so once.
 
     :param timeout: Seconds; ``None`` is for ever.
-    :raises BrokerUnavailable: Redis was away from the beginning.
+    :raises BrokerUnavailable: Redis was away from the beginning, or is at the end.
     :raises DecodeError: It cannot be read.
     """
     job = snapshot(state, job_id)
@@ -37,21 +58,29 @@ def follow(state: AppState, job_id: str, timeout: float | None = None) -> Snapsh
         return job
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     watch = t.cast(Watch, Hub(state, 1).watch(job_id))
+    lost: BrokerUnavailable | None = None
     try:
         with _shown() as show:
             while not job.ready and (left := deadline - time.monotonic()) > 0:
                 show(job)
-                job = _next(watch, left) or job
+                try:
+                    news = watch.next(min(left, _WAIT_MOST))
+                except BrokerUnavailable as error:
+                    if lost is None:
+                        _say(f"{unavailable(error)}; waiting on")
+                    lost = error
+                else:
+                    job, lost = (job, lost) if news is None else (news, None)
     finally:
         watch.close()
+    if lost is not None:
+        raise lost
     return job
 
 
-def _next(watch: Watch, left: float) -> Snapshot | None:
-    try:
-        return watch.next(min(left, _WAIT_MOST))
-    except BrokerUnavailable:
-        return None
+def _say(text: str) -> None:
+    # A bar leaves the cursor behind it.
+    click.echo("\n" * sys.stderr.isatty() + text, err=True)
 
 
 @contextmanager
@@ -60,7 +89,9 @@ def _shown() -> t.Iterator[t.Callable[[Snapshot], None]]:
     if not sys.stderr.isatty():
         yield lambda job: None
         return
-    with click.progressbar(length=_STEPS, show_eta=False, file=sys.stderr) as bar:
+    with click.progressbar(
+        length=_STEPS, show_eta=False, file=sys.stderr, width=0
+    ) as bar:
 
         def show(job: Snapshot) -> None:
             done, bar.label = read_progress(job)

@@ -8,34 +8,48 @@ from dataclasses import asdict
 
 import click
 
-from .. import control, counts, listing
+from .. import control, counts, listing, states
 from ..appstate import AppState, current_state
 from ..errors import JobNotFound
 from ..inspector import Snapshot, snapshot
 from ..listing import ListedJob
-from ..web.describe import describe, json_text
-from .following import follow
+from ..places import ENDED, PLACES, held, place_of
+from ..web.describe import describe, iso, json_text
+from .following import follow, timeout_option
 from .masking import shown_arguments
 from .printing import (
     brief_time,
     cut,
     echo_json,
     echo_table,
-    iso,
     json_option,
     printable,
 )
-from .queues import queue_name
+from .queues import note_unknown, queue_name
 
 _id = click.argument("job_id", metavar="ID")
+
+
+def _state(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> str | None:
+    """Any text may be a state; that of a place was meant for another option."""
+    if value in PLACES and value.upper() not in states.ENDINGS:
+        raise click.BadParameter(f"{value!r} is a place: use --place {value}")
+    return value
 
 
 @click.command("list")
 @click.option("--queue", callback=queue_name, help="Of this queue only.")
 @click.option(
+    "--place",
+    type=click.Choice(PLACES, case_sensitive=False),
+    help="In this place only.",
+)
+@click.option(
     "--state",
-    type=click.Choice(counts.PLACES, case_sensitive=False),
-    help="In this state only.",
+    callback=_state,
+    help="In this state only, such as FAILURE, or one that a task says of itself.",
 )
 @click.option(
     "--limit",
@@ -49,28 +63,28 @@ _id = click.argument("job_id", metavar="ID")
     type=click.IntRange(0, 2**53),
     default=0,
     show_default=True,
-    help="Jobs to leave out in front.",
+    help="Entries to leave out in front.",
 )
 @json_option
-def list_jobs(
-    queue: str | None, state: str | None, limit: int, offset: int, json: bool
-) -> None:
+def list_jobs(queue: str | None, place: str | None, json: bool, **page: t.Any) -> None:
     """List jobs, as they stand in their queues.
 
-    Waiting jobs come in the order they will run, those that ended newest first.
-    Terminated jobs are among the failed, where RQ keeps them.
+    Waiting jobs come in the order they will run; of those that ended the one that is
+    kept longest comes first. Terminated jobs are among the failed, where RQ keeps
+    them.
     """
-    places = counts.PLACES if state is None else (state,)
-    page = listing.jobs(
-        current_state(), queue=queue, places=places, offset=offset, limit=limit
-    )
+    state = current_state()
+    if queue is not None:
+        note_unknown(state, queue)
+    places = PLACES if place is None else (place,)
+    found = listing.jobs(state, queue=queue, places=places, **page)
     if json:
-        echo_json({"jobs": [_as_json(job) for job in page.jobs], "next": page.next})
+        echo_json({"jobs": [_as_json(job) for job in found.jobs], "next": found.next})
         return
-    heads = ("ID", "STATE", "QUEUE", "TASK", "TIME (UTC)", "MORE")
-    echo_table(heads, [_as_row(job) for job in page.jobs])
-    if page.next is not None:
-        click.echo(f"There are more: --offset {page.next}", err=True)
+    heads = ("ID", "STATE", "PLACE", "QUEUE", "TASK", "TIME (UTC)", "MORE")
+    echo_table(heads, [_as_row(job) for job in found.jobs])
+    if found.next is not None:
+        click.echo(f"There may be more: --offset {found.next}", err=True)
 
 
 def _as_json(job: ListedJob) -> dict[str, t.Any]:
@@ -82,7 +96,7 @@ def _as_json(job: ListedJob) -> dict[str, t.Any]:
 
 
 def _as_row(job: ListedJob) -> tuple[object, ...]:
-    if job.place in counts.ENDED:
+    if job.place in ENDED:
         at = job.ended_at
     else:
         times = {"scheduled": job.eta, "running": job.started_at}
@@ -90,7 +104,8 @@ def _as_row(job: ListedJob) -> tuple[object, ...]:
     more = "on " + job.worker if job.place == "running" and job.worker else None
     if job.error is not None:
         more = cut(": ".join(job.error))
-    return job.id, job.state, job.queue, job.task, brief_time(at), more
+    at_text, more = brief_time(at), job.held or more
+    return job.id, job.state, job.place, job.queue, job.task, at_text, more
 
 
 @click.command("show")
@@ -103,15 +118,19 @@ def show(job_id: str, args: bool, json: bool) -> None:
     Of its arguments the values named in TASKQUEUE_REDACT are hidden.
     """
     state = current_state()
-    body = _described(_existing(state, job_id))
+    job = _existing(snapshot(state, job_id))
+    body = _described(state, job)
     if args:
         body["args"], body["kwargs"] = shown_arguments(state, job_id)
     if json:
         echo_json(body)
         return
     trace = body.pop("traceback")
+    told = {name for name, value in body.items() if value is not None}
+    if b"return_value" in job.entry and "result_type" not in body:
+        told.add("result")  # None is one, too.
     for name, value in body.items():
-        if value is not None:
+        if name in told:
             text = value if isinstance(value, str) else json_text(value)
             click.echo(f"{name + ':':13} {printable(text)}")
     if trace:
@@ -120,7 +139,7 @@ def show(job_id: str, args: bool, json: bool) -> None:
 
 @click.command("wait")
 @_id
-@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait.")
+@timeout_option
 @json_option
 def wait(job_id: str, timeout: float | None, json: bool) -> None:
     """Wait until the job ID has ended, and print its result.
@@ -133,10 +152,7 @@ def wait(job_id: str, timeout: float | None, json: bool) -> None:
 
 def report_end(state: AppState, job_id: str, timeout: float | None, json: bool) -> None:
     """Wait for a job, print its result and exit as ``wait`` does."""
-    job = follow(state, job_id, timeout)
-    if not job.stored.exists:
-        raise JobNotFound(f"there is no job {job_id!r}")
-    body = _described(job)
+    body = _described(state, _existing(follow(state, job_id, timeout)))
     if json:
         echo_json(body)
     elif body["successful"]:
@@ -197,8 +213,10 @@ def requeue(job_id: str | None, failed: bool, queue: str | None, json: bool) -> 
         raise click.UsageError("expected an ID, or --failed [--queue QUEUE]")
     state = current_state()
     if job_id is None:
+        if queue:
+            note_unknown(state, queue)
         names = [queue] if queue else counts.known(state)[0]
-        number = sum(control.requeue_failed(state, name) for name in names)
+        number = control.requeue_failed(state, *names)
         if json:
             echo_json({"requeued": number})
         else:
@@ -214,22 +232,25 @@ def requeue(job_id: str | None, failed: bool, queue: str | None, json: bool) -> 
         click.echo(f"{printable(job_id)} waits again.")
 
 
-def _existing(state: AppState, job_id: str) -> Snapshot:
-    job = snapshot(state, job_id)
+def _existing(job: Snapshot) -> Snapshot:
     if not job.stored.exists:
-        raise JobNotFound(f"there is no job {job_id!r}")
+        raise JobNotFound(f"there is no job {job.stored.id!r}")
     return job
 
 
-def _described(job: Snapshot) -> dict[str, t.Any]:
+def _described(state: AppState, job: Snapshot) -> dict[str, t.Any]:
     """A job as the endpoint has it, and what only the app's own people see."""
     body = describe(job, {}, traceback=True)
     del body["links"]
-    return body | {
+    place, queue = place_of(job.stored), job.stored.queue
+    idle = counts.idle(state, [queue]) if place == "waiting" else {}
+    where = {"place": place, "held": held(job.stored, place, queue, idle)}
+    first = {name: body[name] for name in ("id", "task", "state")}
+    return first | where | body | {
         "worker": _text(job, b"worker_name"),
         "parent": _text(job, b"tq_parent"),
         "traceback": body.get("traceback"),
-    }
+    }  # fmt: skip
 
 
 def _text(job: Snapshot, name: bytes) -> str | None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
-import pprint
-import re
+import shlex
 import typing as t
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from decimal import Decimal
-from uuid import UUID
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
 from werkzeug.utils import ImportStringError, import_string
 
 from ..celery_settings import name_of
 from ..migration import Translation, translate
-from .printing import echo_json, json_option
+from ..python_code import as_code, as_text
+from .printing import echo_json, json_option, printable
 
 _OURS_ALONE = ("CELERY", "BROKER_")
 """How a name in an app's configuration begins that is surely Celery's."""
@@ -29,7 +24,6 @@ _LIKE_CELERYS = (*_OURS_ALONE, "task_", "worker_", "broker_", "result_", "beat_"
 @click.command("migrate-config")
 @click.argument("object_name", metavar="[OBJECT]", required=False)
 @json_option
-@with_appcontext
 def migrate_config(object_name: str | None, json: bool) -> None:
     """Print Celery's configuration as this extension's.
 
@@ -52,7 +46,14 @@ def migrate_config(object_name: str | None, json: bool) -> None:
         )
     done = translate(settings)
     if json:
-        echo_json({**asdict(done), "config": _json_value(done.config)})
+        echo_json(
+            {
+                "config": _as_json(as_code(done.config)),
+                "options": done.options,
+                "no_counterpart": done.no_counterpart,
+                "notes": done.notes,
+            }
+        )
     else:
         click.echo(_as_python(done, place))
 
@@ -103,99 +104,44 @@ def _of_object(source: t.Any) -> dict[str, t.Any]:
     }
 
 
-def _json_value(value: t.Any) -> t.Any:
-    """The value as JSON has it, as code where JSON has nothing like it."""
-    if isinstance(value, Mapping):
+def _as_json(code: t.Any) -> t.Any:
+    """What :func:`.as_code` gave, as JSON has it, or as text where it has nothing."""
+    if isinstance(code, dict):
         return {
-            key if isinstance(key, str) else _code(key): _json_value(each)
-            for key, each in value.items()
+            key if isinstance(key, str) else repr(key): _as_json(each)
+            for key, each in code.items()
         }
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_json_value(each) for each in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return _code(value)
-
-
-def _code(value: t.Any) -> str:
-    try:
-        return _Code().pformat(value)
-    except TypeError:
-        return repr(value)
+    if isinstance(code, list | tuple | set | frozenset):
+        return [_as_json(each) for each in code]
+    return repr(code) if isinstance(code, bytes) else code
 
 
 def _as_python(done: Translation, place: str) -> str:
     """A module to paste from: assignments, then comments."""
-    lost = dict(done.no_counterpart)
     imports: set[str] = set()
-    lines = []
-    for key, value in done.config.items():
-        code = _Code(indented=len(key) + 3)
-        try:
-            lines.append(f"{key} = {code.pformat(value)}")
-            imports |= code.imports
-        except TypeError as error:
-            lost[key] = str(error)
-    head = [f"# {place}, by: flask tasks migrate-config"]
+    lines = [
+        f"{key} = {as_text(value, len(key) + 3, imports)}"
+        for key, value in done.config.items()
+    ]
+    head = [_comment(f"{place}, by: flask tasks migrate-config")]
     head += sorted(imports, key=lambda line: (line.startswith("from"), line))
-    return "\n".join([*head, "", *lines, *_comments(done, lost)])
+    return "\n".join([*head, "", *lines, *_comments(done)])
 
 
-def _comments(done: Translation, lost: Mapping[str, str]) -> Iterator[str]:
+def _comments(done: Translation) -> Iterator[str]:
     if done.options:
-        yield from ("", f"# Start it with: flask worker {' '.join(done.options)}")
+        words = shlex.join(done.options)
+        yield from ("", _comment(f"Start it with: flask worker {words}"))
     for title, rows in (
         ("Note:", done.notes),
-        ("Without a counterpart:", lost),
+        ("Without a counterpart:", done.no_counterpart),
     ):
         if rows:
-            yield from ("", f"# {title}")
+            yield from ("", _comment(title))
             for name, reason in rows.items():
-                yield "#   " + " ".join(f"{name}: {reason}".split())
+                yield _comment(f"  {name}: {reason}")
 
 
-class _Code(pprint.PrettyPrinter):
-    """Writes values as Python code, and keeps the imports it needs."""
-
-    def __init__(self, indented: int = 0) -> None:
-        super().__init__(width=88 - indented, sort_dicts=False)
-        self.imports: set[str] = set()
-        self._indentation = " " * indented
-
-    def pformat(self, object: object) -> str:
-        """The code of a value, its later lines indented."""
-        return super().pformat(object).replace("\n", "\n" + self._indentation)
-
-    def format(
-        self, object: t.Any, context: dict[int, int], maxlevels: int, level: int
-    ) -> tuple[str, bool, bool]:
-        """The code of one value, and two flags that only pprint reads.
-
-        :raises TypeError: There is none.
-        """
-        if isinstance(object, re.Pattern):
-            self.imports.add("import re")
-            flags = object.flags & ~re.UNICODE
-            more = f", {flags}" if flags else ""
-            return f"re.compile({object.pattern!r}{more})", True, False
-        if callable(object):
-            return self._reference(object), True, False
-        if isinstance(object, datetime.timedelta | datetime.date | datetime.time):
-            self.imports.add("import datetime")
-        elif isinstance(object, Decimal | UUID):
-            kind = type(object)
-            self.imports.add(f"from {kind.__module__} import {kind.__name__}")
-        elif not isinstance(object, _LITERALS):
-            raise TypeError(f"cannot be written as code: {object!r}")
-        return super().format(object, context, maxlevels, level)
-
-    def _reference(self, function: t.Any) -> str:
-        module = getattr(function, "__module__", None)
-        name = getattr(function, "__qualname__", "")
-        if not module or not name.isidentifier():
-            raise TypeError(f"cannot be imported by a name: {function!r}")
-        self.imports.add(f"from {module} import {name}")
-        return str(name)
-
-
-_LITERALS = (str, bytes, int, float, type(None), dict, list, tuple, set, frozenset)
+def _comment(text: str) -> str:
+    """One line, whatever is in a name or a message."""
+    return "# " + printable(text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import typing as t
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import click
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from ..errors import BrokerUnavailable, TaskQueueError
 
@@ -34,9 +35,20 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except BrokerUnavailable as error:
-            raise Unreachable(printable(f"cannot reach {error}")) from error
+            raise Unreachable(unavailable(error)) from error
         except (TaskQueueError, RedisError) as error:
             raise click.ClickException(printable(str(error))) from error
+        except OSError as error:
+            # Where the output goes there is no room. The rest is not expected.
+            if error.errno != errno.ENOSPC:
+                raise
+            raise click.ClickException(f"cannot write: {error.strerror}") from error
+
+
+def unavailable(error: BrokerUnavailable) -> str:
+    """What is wrong with Redis, as one line."""
+    answered = isinstance(error.__cause__, (ResponseError, AuthenticationError))
+    return printable(f"Redis refused: {error}" if answered else f"cannot reach {error}")
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -81,13 +93,6 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return printable(str(value))
-
-
-def iso(instant: datetime | None) -> str | None:
-    """ISO 8601 with offset and milliseconds, as in all JSON."""
-    if instant is None:
-        return None
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def brief_time(instant: datetime | None) -> str | None:

@@ -11,7 +11,8 @@ from flask import Response, current_app, url_for
 
 from ..appstate import AppState
 from ..inspector import Snapshot
-from .describe import UNREADABLE, describe, json_text
+from ..readable import UNREADABLE
+from .describe import describe, json_text
 from .permission import TRACEBACK, answers_for
 
 if t.TYPE_CHECKING:

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import json
 import typing as t
-from collections.abc import Callable, Mapping
-from datetime import UTC
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from flask import current_app
 
 from .. import states
-from ..errors import (
-    BadSignature,
-    ContentDisallowed,
-    DecodeError,
-    PayloadTooLarge,
-    TaskFailed,
-)
+from ..errors import TaskFailed
 from ..inspector import Snapshot
 from ..job import StoredJob
+from ..readable import UNREADABLE, readable
 from ..stored_error import load_error
 
 _PICKLE_BEGINS = b"g"
 """First letter of a pickle in base64: of no JSON text's."""
-
-UNREADABLE = (BadSignature, ContentDisallowed, DecodeError, PayloadTooLarge)
-"""What is wrong with a stored job, not with the app that reads it."""
-
-T = t.TypeVar("T")
 
 
 def describe(
@@ -41,7 +31,7 @@ def describe(
     stored = job.stored
     body: dict[str, t.Any] = {
         "id": stored.id,
-        "task": _told(lambda: stored.name),
+        "task": readable(lambda: stored.name),
         "state": job.state,
         "ready": job.ready,
         "successful": job.ready and job.state == states.SUCCESS,
@@ -49,19 +39,19 @@ def describe(
         "error": _error(job),
         "progress": progress(job),
         "queue": stored.queue,
-        "retries": _told(lambda: stored.retries),
-        "max_retries": _told(lambda: stored.policy.max_retries),
-        "recoveries": _told(lambda: stored.recoveries),
+        "retries": readable(lambda: stored.retries),
+        "max_retries": readable(lambda: stored.policy.max_retries),
+        "recoveries": readable(lambda: stored.recoveries),
         "eta": _instant(stored, "tq_eta"),
         "enqueued_at": _instant(stored, "enqueued_at"),
         "started_at": _instant(stored, "started_at"),
         "ended_at": _instant(stored, "ended_at"),
-        "runtime": _told(lambda: stored.number("tq_runtime")),
-        "children": _told(lambda: stored.children) or [],
+        "runtime": readable(lambda: stored.number("tq_runtime")),
+        "children": readable(lambda: stored.children) or [],
         "links": dict(links),
     }
     body.update(_result(job))
-    if traceback and (trace := _told(lambda: job.traceback)):
+    if traceback and (trace := readable(lambda: job.traceback)):
         body["traceback"] = trace
     return body
 
@@ -72,8 +62,8 @@ def state_of(job: Snapshot) -> dict[str, t.Any]:
     return {
         "state": job.state,
         "ready": job.ready,
-        "retries": _told(lambda: stored.retries),
-        "recoveries": _told(lambda: stored.recoveries),
+        "retries": readable(lambda: stored.retries),
+        "recoveries": readable(lambda: stored.recoveries),
     }
 
 
@@ -92,18 +82,10 @@ def is_replaced(job: Snapshot, found: Snapshot) -> bool:
     return found.stored.exists and begun != again
 
 
-def _told(read: Callable[[], T]) -> T | None:
-    """What a job says; ``None`` where that cannot be read: the rest still can."""
-    try:
-        return read()
-    except UNREADABLE:
-        return None
-
-
 def progress(job: Snapshot) -> t.Any:
     """What the running task last said of itself; ``None`` where it said nothing, or
     nothing that the app can write as JSON."""
-    said = _told(lambda: job.said) or None
+    said = readable(lambda: job.said) or None
     if said is None:
         return None
     try:
@@ -159,7 +141,7 @@ def _error(job: Snapshot) -> dict[str, str] | None:
         except UNREADABLE:
             return {"type": "unknown", "message": ""}
         return {"type": error["type"], "message": error["message"]}
-    found = _told(lambda: job.error)
+    found = readable(lambda: job.error)
     if isinstance(found, TaskFailed):
         return {"type": found.type_name, "message": found.text}
     return {"type": type(found).__name__, "message": str(found)} if found else None
@@ -167,7 +149,11 @@ def _error(job: Snapshot) -> dict[str, str] | None:
 
 def _instant(stored: StoredJob, name: str) -> str | None:
     """A field as ISO 8601 with offset and milliseconds."""
-    instant = _told(lambda: stored.instant(name))
+    return iso(readable(lambda: stored.instant(name)))
+
+
+def iso(instant: datetime | None) -> str | None:
+    """ISO 8601 with offset and milliseconds, as in all JSON."""
     if instant is None:
         return None
     return instant.astimezone(UTC).isoformat(timespec="milliseconds")

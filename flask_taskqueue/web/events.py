@@ -10,9 +10,9 @@ from flask import Response
 
 from ..errors import BrokerUnavailable
 from ..inspector import Snapshot
+from ..readable import UNREADABLE
 from .answers import Asked, Problem, tag
 from .describe import (
-    UNREADABLE,
     is_over,
     is_replaced,
     json_text,

@@ -13,8 +13,9 @@ from .. import inspector, states
 from ..appstate import AppState, current_state
 from ..errors import BrokerUnavailable
 from ..inspector import Snapshot
+from ..readable import UNREADABLE
 from ..result import AsyncResult
-from .describe import UNREADABLE, progress
+from .describe import progress
 from .permission import answers_for, permitted
 
 TEMPLATE = "taskqueue/progress.html"

@@ -13,6 +13,7 @@ from ..appstate import AppState, current_state
 from ..errors import BrokerUnavailable
 from ..inspector import Snapshot
 from ..option_values import TASK_ID
+from ..readable import UNREADABLE
 from ..result import AsyncResult
 from . import events as streams
 from . import waiting
@@ -26,7 +27,7 @@ from .answers import (
     unavailable,
     unreadable,
 )
-from .describe import UNREADABLE, is_over
+from .describe import is_over
 from .permission import READ, REVOKE, UUID, permitted
 from .watching import Watch, hub_of
 

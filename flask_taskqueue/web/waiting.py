@@ -12,8 +12,9 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..errors import BrokerUnavailable
 from ..inspector import Snapshot
+from ..readable import UNREADABLE
 from .answers import Asked, Problem, unavailable, unreadable
-from .describe import UNREADABLE, is_over, is_replaced
+from .describe import is_over, is_replaced
 from .watching import Watch
 
 if t.TYPE_CHECKING:

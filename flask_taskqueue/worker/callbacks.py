@@ -12,7 +12,7 @@ from blinker import NamedSignal
 from flask import Flask
 from redis import Redis
 
-from .. import announcing, context, signals, states
+from .. import announcing, context, coroutines, signals, states
 from ..appstate import AppState
 from ..broker.wire import NewJob, Note
 from ..errors import DecodeError, TaskQueueError, TaskRevokedError
@@ -69,7 +69,7 @@ class Callbacks:
                 self._hook("after_return", (states.SUCCESS, value), None)
             case Retried(exception=error):
                 if "on_retry" in self._hooks:
-                    self._hook("on_retry", (error,), _trace(error))
+                    self._hook("on_retry", (error,), trace_of(error))
                 self._send(signals.job_retried, states.RETRY, error)
             case Failed(exception=error, trace=trace):
                 self._hook("on_failure", (error,), trace)
@@ -81,7 +81,8 @@ class Callbacks:
     ) -> None:
         call = self._call
         method = getattr(call.task, name)
-        method(*before, call.stored.id, call.args, call.kwargs, *after)
+        value = method(*before, call.stored.id, call.args, call.kwargs, *after)
+        coroutines.finished(value)
 
     def _hook(self, name: str, before: Sequence[t.Any], *after: t.Any) -> None:
         if name in self._hooks:
@@ -165,5 +166,6 @@ def _log(what: str, job_id: str, task: str, queue: str) -> None:
     logger.exception("%s of job %s raised", what, job_id, extra=extra)
 
 
-def _trace(error: BaseException | None) -> str:
+def trace_of(error: BaseException | None) -> str:
+    """Its traceback as text; ``""`` where there is none."""
     return "" if error is None else "".join(traceback.format_exception(error))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from .. import errors, serializer
 from ..appstate import AppState
+from ..broker.wire import raw
 from ..job import StoredJob, signed_parts
 from ..options import ChangeOptions, TaskOptions
 from ..signing import Signer
@@ -40,7 +41,7 @@ def changes_of(
         fields["tq_expires"] = _epoch(changed.expires)
     if "priority" in given:
         fields["enqueue_at_front"] = int(changed.priority > 0)
-    front = {**call.stored.fields, **_raw(fields)}.get(b"enqueue_at_front")
+    front = {**call.stored.fields, **raw(fields)}.get(b"enqueue_at_front")
     return fields, _other_queue(state, call, given), front == b"1"
 
 
@@ -66,7 +67,7 @@ def _other_queue(state: AppState, call: Call, given: ChangeOptions) -> str | Non
 
 def _signature(signer: Signer, stored: StoredJob, fields: Mapping[str, t.Any]) -> bytes:
     """The signature of a job whose fields change."""
-    merged = StoredJob(stored.id, {**stored.fields, **_raw(fields)})
+    merged = StoredJob(stored.id, {**stored.fields, **raw(fields)})
     data = merged.data(2**62)
     texts = {name.decode(): value for name, value in merged.fields.items()}
     return signer.sign(*signed_parts(merged.id, data, texts))
@@ -76,10 +77,3 @@ def _epoch(instant: str) -> str:
     if instant.startswith("+"):
         return f"{time.time() + float(instant):.6f}"
     return instant
-
-
-def _raw(fields: Mapping[str, t.Any]) -> dict[bytes, bytes]:
-    return {
-        name.encode(): value if isinstance(value, bytes) else str(value).encode()
-        for name, value in fields.items()
-    }

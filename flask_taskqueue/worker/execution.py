@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 import typing as t
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 
 from redis import Redis
 
@@ -19,7 +19,7 @@ from ..request import Reporter, current
 from ..retry import covers
 from ..stored_error import dump_error
 from . import callbacks
-from .callbacks import INTERRUPTS, Callbacks
+from .callbacks import INTERRUPTS, Callbacks, trace_of
 from .changes import changes_of
 from .endings import Failed, Outcome, Parked, Retried, Returned, Succeeded
 from .limits import Timer
@@ -63,20 +63,33 @@ class Executor:
             return self._not_run(stored, error, began)
         if isinstance(call, Parked):
             return call
-        opened = call
         try:
-            return context.run_apart(lambda: self._run_apart(opened))
-        except Exception as error:  # noqa: BLE001 - becomes the outcome
-            # There is no context for it: what it carries cannot be bound, or a
-            # receiver of Flask's signals raised.
+            return context.run_apart(partial(self._run_apart, call))
+        except errors.DecodeError as error:
+            # What it carries cannot be bound: not the next time, either.
             return self._not_run(stored, error, began)
+        except Exception as error:  # noqa: BLE001 - becomes the outcome
+            # Its context could not be pushed: a session could not be opened, or a
+            # receiver of Flask's signals raised.
+            return self._without_context(call, error, began)
 
     def _not_run(self, stored: StoredJob, error: Exception, began: float) -> Outcome:
-        """A job whose function was not called."""
+        """A job that nothing is known to run again."""
         failed = _failed(error, began, 0.0, "json")
         told = (signals.job_failed, stored, states.FAILURE, error)
         callbacks.announce(self.state, *told)
         return failed
+
+    def _without_context(self, call: Call, error: Exception, began: float) -> Outcome:
+        """An execution whose function was not called, which its task may repeat."""
+        outcome = self._raised(call, error, began, 0.0)
+        if isinstance(outcome, Retried):
+            told = (call.stored, states.RETRY, error)
+            callbacks.announce(self.state, signals.job_retried, *told)
+        elif isinstance(outcome, Failed):
+            told = (call.stored, states.FAILURE, error)
+            callbacks.announce(self.state, signals.job_failed, *told)
+        return outcome
 
     def _run_apart(self, call: Call) -> Outcome:
         current.set(call.request)
@@ -86,11 +99,9 @@ class Executor:
             call.stored.id,
             call.carried,
             request_context=call.task.options.request_context,
+            passing=INTERRUPTS if self.eager else (),
         ) as scope:
-            outcome = self._perform(call, scope)
-            if isinstance(outcome, (Failed, Retried)):
-                scope.error = outcome.exception
-        return outcome
+            return self._perform(call, scope)
 
     def _perform(self, call: Call, scope: context.Scope) -> Outcome:
         around = Callbacks(self.state.app, call, self.eager)
@@ -111,6 +122,8 @@ class Executor:
             encoded = self._encoded(call, value)
             self._succeed(call, value)
         except BaseException as error:
+            # Whatever it means for the job: its work was not finished.
+            scope.error = error
             if self.eager and isinstance(error, INTERRUPTS):
                 raise
             return self._raised(call, error, began, time.perf_counter() - clock)
@@ -164,26 +177,23 @@ class Executor:
         if isinstance(error, errors.Reject) and error.requeue and not self.eager:
             return Returned(reason=str(error.reason))
         if isinstance(error, errors.Retry):
-            try:
-                return self._retried(call, error, ran)
-            except Exception as wrong:  # noqa: BLE001 - the task's, e.g. its arguments
-                error = wrong
+            answer = self._asked(call, error, ran)
+            if isinstance(answer, Retried):
+                return answer
+            error = answer
         if call.plain is not None:
             self._call_back_failure(call.plain, error)
+        fields = _fewer_left(call)
         # RQ's Retry covers whatever is raised, also where the job runs as a task.
-        by_rq = call.plain is not None and b"retries_left" in call.stored.fields
-        retried_for = (Exception,) if by_rq else options.autoretry_for
+        retried_for = (Exception,) if fields else options.autoretry_for
         covered = covers(error, retried_for, options.dont_autoretry_for)
         delay = request.policy.next_delay(request.retries) if covered else None
         if delay is None:
             expected = isinstance(error, options.throws)
             return _failed(error, content=call.content, expected=expected, **ran)
-        fields = {}
-        if by_rq:
-            fields["retries_left"] = max(call.stored.count("retries_left") - 1, 0)
         return Retried(
             **ran, due=f"+{delay:.6f}" if delay else "", delay=delay, exception=error,
-            error=dump_error(error, _trace(error), call.content), fields=fields,
+            error=dump_error(error, trace_of(error), call.content), fields=fields,
         )  # fmt: skip
 
     def _call_back_failure(self, plain: PlainJob, error: BaseException) -> None:
@@ -196,6 +206,22 @@ class Executor:
                 callback()
         except Exception:
             logger.exception("A job's failure callback raised")
+
+    def _asked(
+        self, call: Call, retry: errors.Retry, ran: dict[str, t.Any]
+    ) -> Retried | BaseException:
+        """The retry that was asked for, or what the job fails with instead.
+
+        Its limit is kept here: not every ``Retry`` comes from the job's ``retry()``.
+        """
+        given_up = call.request.given_up()
+        if given_up is not None:
+            given_up.__cause__ = retry
+            return given_up if retry.exc is None else retry.exc
+        try:
+            return self._retried(call, retry, ran)
+        except Exception as wrong:  # noqa: BLE001 - the task's, e.g. its arguments
+            return wrong
 
     def _retried(
         self, call: Call, retry: errors.Retry, ran: dict[str, t.Any]
@@ -212,8 +238,8 @@ class Executor:
         cause = retry.exc or retry
         return Retried(
             **ran, due=due, delay=delay, exception=retry.exc, queue=queue,
-            front=front, error=dump_error(cause, _trace(cause), call.content),
-            fields=fields,
+            front=front, error=dump_error(cause, trace_of(cause), call.content),
+            fields={**fields, **_fewer_left(call)},
         )  # fmt: skip
 
     def _returned_retry(
@@ -239,8 +265,11 @@ class Executor:
         )  # fmt: skip
 
 
-def _trace(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+def _fewer_left(call: Call) -> dict[str, t.Any]:
+    """RQ's count of the retries left, one less; nothing where RQ does not count."""
+    if call.plain is None or b"retries_left" not in call.stored.fields:
+        return {}
+    return {"retries_left": max(call.stored.count("retries_left") - 1, 0)}
 
 
 def _failed(
@@ -253,7 +282,7 @@ def _failed(
     result_type: int = 2,
     expected: bool = False,
 ) -> Failed:
-    trace = _trace(error)
+    trace = trace_of(error)
     return Failed(
         began=began, seconds=seconds, children=children, exception=error,
         error=dump_error(error, trace, content), trace=trace,

@@ -126,6 +126,7 @@ class Opener:
             root_id=stored.text("tq_root") or stored.id,
             headers=stored.headers,
             carried=stored.carried,
+            state=self.state,
             time_limit=stored.limit("time_limit"),
             soft_time_limit=stored.limit("soft_time_limit"),
             runner=task,

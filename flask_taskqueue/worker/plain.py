@@ -86,8 +86,7 @@ class PlainFunction:
 
     def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
         """Call the function; a coroutine is run to its end, as RQ does."""
-        value = self.function(*args, **kwargs)
-        return coroutines.run(value) if inspect.iscoroutine(value) else value
+        return coroutines.finished(self.function(*args, **kwargs))
 
 
 class PlainJob:
