@@ -203,12 +203,20 @@ def current_state() -> AppState:
 
     :raises RuntimeError: There is no context, or the app has no TaskQueue.
     """
+    return state_of(current_app_object())
+
+
+def current_app_object() -> Flask:
+    """The app whose context is pushed, itself.
+
+    :raises RuntimeError: There is no context.
+    """
     if not current_app:
         raise RuntimeError(
-            "expected an app context: tasks and results are looked up in"
-            " current_app. Push one with 'with app.app_context():'"
+            "expected an app context: tasks and results are those of the current app."
+            " Push one with 'with app.app_context():'"
         )
-    return t.cast(AppState, _extension_of(current_app).state)
+    return t.cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
 
 
 def state_of(app: Flask) -> AppState:

@@ -1,4 +1,5 @@
-"""The values that travel with one job, and the form they are stored in."""
+"""The values that travel with one job, the form they are stored in, and the contexts
+of Flask made of them."""
 
 from __future__ import annotations
 
@@ -119,3 +120,48 @@ class Carried:
 
 NOTHING = Carried()
 """What travels with a job that was enqueued outside a request, without carriers."""
+
+
+def new_context(app: Flask, carried: Carried, request_context: bool) -> t.Any:
+    """An app or a request context whose ``url_for()`` follows the binding.
+
+    :raises DecodeError: No host, or no header, can be like this.
+    """
+    bound = carried.url.adapter(app) if carried.url is not None else None
+    if not request_context:
+        context: t.Any = app.app_context()
+    else:
+        context = _request_context(app, carried, bound)
+        # Without a binding the URLs are those of any other task.
+        bound = bound or app.create_url_adapter(None)
+    if bound is not None:
+        # Both kinds of context, and the one kind of later versions, keep it here;
+        # there is no call for it, and a request would bind itself by its Host alone.
+        context.url_adapter = bound
+    return context
+
+
+def _request_context(app: Flask, carried: Carried, bound: MapAdapter | None) -> t.Any:
+    """A request to ``/`` with the carried headers and nothing else."""
+    environ = {}
+    if bound is not None:
+        root = bound.script_name.rstrip("/")
+        environ = {
+            "wsgi.url_scheme": bound.url_scheme,
+            "HTTP_HOST": bound.get_host(None),
+            # WSGI's way to write text (PEP 3333).
+            "SCRIPT_NAME": root.encode("utf-8", "replace").decode("latin-1"),
+        }
+    try:
+        context: t.Any = app.test_request_context(
+            "/", headers=dict(carried.headers), environ_overrides=environ
+        )
+    except ValueError as error:
+        raise DecodeError(f"the job's carried headers: {error!a:.200}") from error
+    # TRUSTED_HOSTS is about what clients say. This host is the app's own word, or
+    # was checked in the request that the job was enqueued in.
+    context.request.trusted_hosts = None
+    if context.url_adapter is None:
+        context.request.routing_exception = None
+        context.url_adapter = app.url_map.bind_to_environ(context.request.environ)
+    return context

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import flask.globals
 from flask import Flask, has_request_context
 from flask.globals import app_ctx
-from werkzeug.routing import MapAdapter
 
-from .appstate import AppState
-from .carried import NOTHING, Binding, Carried
-from .errors import DecodeError, PayloadTooLarge
+from .appstate import AppState, Carrier
+from .carried import NOTHING, Binding, Carried, new_context
+from .errors import PayloadTooLarge
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -35,11 +34,15 @@ class _Running:
 
     app: Flask
     carried: Carried
-    context: object
+    context: t.Any
 
 
 _running: contextvars.ContextVar[_Running | None] = contextvars.ContextVar(
     "taskqueue_carried", default=None
+)
+
+_once: contextvars.ContextVar[dict[AppState, str] | None] = contextvars.ContextVar(
+    "taskqueue_captured", default=None
 )
 
 
@@ -53,12 +56,36 @@ def capture(state: AppState) -> str:
     :raises TypeError: A carrier's value is not JSON.
     :raises PayloadTooLarge: It is over ``TASKQUEUE_MAX_ARGS_BYTES``.
     """
+    known = _once.get()
+    if known is not None and state in known:
+        return known[state]
+    text = _captured(state)
+    if known is not None:
+        known[state] = text
+    return text
+
+
+@contextmanager
+def captured_once() -> Iterator[None]:
+    """What is enqueued inside carries the same: it is picked once for each app."""
+    token = _once.set({})
+    try:
+        yield
+    finally:
+        _once.reset(token)
+
+
+def _captured(state: AppState) -> str:
     url, headers = _surroundings(state)
-    values = _captured(state) if state.provided.carriers else {}
+    carriers = state.provided.carriers
+    values = _values(carriers) if carriers else {}
     row = Carried(url, headers, values).stored()
     if not row:
         return ""
-    text = json.dumps(row, separators=(",", ":"))
+    try:
+        text = json.dumps(row, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _no_json(values) from error
     most = state.config.max_args_bytes
     if len(text) > most:
         raise PayloadTooLarge(
@@ -94,28 +121,33 @@ def _of_request(
     return None if adapter is None else Binding.of_adapter(adapter), headers
 
 
-def _captured(state: AppState) -> dict[str, t.Any]:
-    values = {}
-    for name, carrier in state.provided.carriers.items():
-        value = carrier.capture()
-        if value is None:
-            continue
+def _values(carriers: Mapping[str, Carrier]) -> dict[str, t.Any]:
+    found = ((name, carrier.capture()) for name, carrier in carriers.items())
+    return {name: value for name, value in found if value is not None}
+
+
+def _no_json(values: Mapping[str, t.Any]) -> TypeError:
+    """What is wrong with the first carrier's value that is not JSON."""
+    for name, value in values.items():
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            raise TypeError(
+            return TypeError(
                 f"expected capture() of the carrier {name!r} to give a JSON value or"
                 f" None, got {type(value).__qualname__} ({error}); carry a text or"
                 " an id that restore() understands"
-            ) from error
-        values[name] = value
-    return values
+            )
+    return TypeError("expected what a job carries to be JSON")
 
 
 class Scope:
-    """The context one job runs in.
+    """The context one job runs in: pushed when it is entered, popped when it is left.
 
-    :ivar error: The exception the job ended with, for what is left at the end.
+    What a teardown function raises is logged and does not change the outcome.
+
+    :param passing: What goes on to the caller, whoever raises it.
+    :ivar error: The exception that left the job's function, for what is left at the
+        end.
     """
 
     def __init__(
@@ -123,30 +155,61 @@ class Scope:
         state: AppState,
         job_id: str,
         carried: Carried,
+        context: t.Any,
         passing: tuple[type[BaseException], ...],
     ) -> None:
         self.error: BaseException | None = None
-        self._passing = passing
+        self._running = _Running(state.app, carried, context)
         self._carriers = state.provided.carriers
         self._job_id = job_id
-        self._values = carried.values
+        self._passing = passing
         self._entered: list[tuple[str, ExitStack]] = []
+
+    def __enter__(self) -> Scope:
+        _running.set(self._running)
+        try:
+            self._running.context.push()
+        except BaseException as error:
+            # It is pushed all the same: what comes last in it raised.
+            self.error = error
+            self._pop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        if error is not None:
+            self.error = error
+        try:
+            self.leave_carriers()
+        finally:
+            self._pop()
+
+    def _pop(self) -> None:
+        try:
+            self._running.context.pop(self.error)
+        except self._passing:
+            raise
+        except BaseException:
+            logger.exception("Teardown after job %s raised", self._job_id)
 
     def enter_carriers(self) -> None:
         """Enter the carriers' context managers, in the order of their registration.
 
         :raises Exception: What one of them raises.
         """
-        if not self._values:
+        values = self._running.carried.values
+        if not values:
             return
-        for name in self._values:
+        for name in values:
             if name not in self._carriers:
                 logger.debug("Job %s carries %r, which has no carrier here",
                              self._job_id, name)  # fmt: skip
         for name, carrier in self._carriers.items():
-            if name in self._values:
+            if name in values:
                 stack = ExitStack()
-                stack.enter_context(carrier.restore(self._values[name]))
+                stack.enter_context(carrier.restore(values[name]))
                 self._entered.append((name, stack))
 
     def leave_carriers(self) -> None:
@@ -171,17 +234,25 @@ class Scope:
         finally:
             self.leave_carriers()
 
-    def pop(self, context: t.Any) -> None:
-        """Pop an app or a request context with the job's exception."""
-        try:
-            context.pop(self.error)
-        except self._passing:
-            raise
-        except BaseException:
-            logger.exception("Teardown after job %s raised", self._job_id)
-
 
 @contextmanager
+def alone(app: Flask) -> Iterator[None]:
+    """An app context that is no job's. What a teardown function raises is logged."""
+    context = app.app_context()
+    context.push()
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        try:
+            context.pop(error)
+        except (Exception, SystemExit):
+            logger.exception("Teardown of the app %r raised", app.name)
+
+
 def restore(
     state: AppState,
     job_id: str,
@@ -189,64 +260,15 @@ def restore(
     *,
     request_context: bool = False,
     passing: tuple[type[BaseException], ...] = (),
-) -> Iterator[Scope]:
-    """Push one fresh context for one job, and pop it with the scope's error.
-
-    What a teardown function raises is logged and does not change the outcome.
+) -> Scope:
+    """A fresh context for one job, to be entered once.
 
     :param request_context: A request context, which brings its app context along.
     :param passing: What goes on to the caller, whoever raises it.
     :raises DecodeError: What the job carries cannot be bound.
     """
-    context = _new_context(state.app, carried, request_context)
-    _running.set(_Running(state.app, carried, context))
-    scope = Scope(state, job_id, carried, passing)
-    try:
-        context.push()
-        yield scope
-    except BaseException as error:
-        scope.error = error
-        raise
-    finally:
-        try:
-            scope.leave_carriers()
-        finally:
-            scope.pop(context)
-
-
-def _new_context(app: Flask, carried: Carried, request_context: bool) -> t.Any:
-    """An app or a request context whose ``url_for()`` follows the binding."""
-    bound = carried.url.adapter(app) if carried.url is not None else None
-    if not request_context:
-        context: t.Any = app.app_context()
-    else:
-        context = _request_context(app, carried, bound)
-        # Without a binding the URLs are those of any other task.
-        bound = bound or app.create_url_adapter(None)
-    if bound is not None:
-        # Both kinds of context, and the one kind of later versions, keep it here;
-        # there is no call for it, and a request would bind itself by its Host alone.
-        context.url_adapter = bound
-    return context
-
-
-def _request_context(app: Flask, carried: Carried, bound: MapAdapter | None) -> t.Any:
-    """A request to ``/`` with the carried headers and nothing else."""
-    environ = {}
-    if bound is not None:
-        root = bound.script_name.rstrip("/")
-        environ = {
-            "wsgi.url_scheme": bound.url_scheme,
-            "HTTP_HOST": bound.get_host(None),
-            # WSGI's way to write text (PEP 3333).
-            "SCRIPT_NAME": root.encode("utf-8", "replace").decode("latin-1"),
-        }
-    try:
-        return app.test_request_context(
-            "/", headers=dict(carried.headers), environ_overrides=environ
-        )
-    except ValueError as error:
-        raise DecodeError(f"the job's carried headers: {error!a:.200}") from error
+    context = new_context(state.app, carried, request_context)
+    return Scope(state, job_id, carried, context, passing)
 
 
 def run_apart(function: t.Callable[[], R]) -> R:

@@ -98,9 +98,7 @@ def purge(
     return _total(state, _purged(state.broker.producer, queue, places))
 
 
-def _purged(
-    client: scripts.Client, queue: str, places: Iterable[str]
-) -> Iterator[int]:
+def _purged(client: scripts.Client, queue: str, places: Iterable[str]) -> Iterator[int]:
     begun = ""
     for place in places:
         # What comes meanwhile is added to those that are ready.
@@ -160,4 +158,6 @@ def _check(job_id: str, code: int) -> None:
     if code == scripts.NO_JOB:
         raise JobNotFound(f"there is no job {job_id!r}")
     if code == scripts.NOT_A_JOB:
-        raise TaskQueueError(f"the key of job {job_id!r} holds something else")
+        raise TaskQueueError(
+            f"the key of job {job_id!r} holds something that is no job"
+        )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 import threading
 import types
 import typing as t
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 
 # As text: not in every Python the class takes parameters.
 _Coroutine: t.TypeAlias = "types.CoroutineType[t.Any, t.Any, t.Any]"
@@ -22,18 +25,28 @@ def finished(value: t.Any) -> t.Any:
 def run(coroutine: _Coroutine) -> t.Any:
     """The result of a coroutine, as ``asyncio.run`` gives it.
 
-    :raises RuntimeError: An event loop runs in this thread.
+    Where an event loop runs in this thread, as in an async view, it waits while
+    another thread runs the coroutine in one of its own, in a copy of the context.
     """
     running = _Running(coroutine)
-    main = running.main()
-    outer, _here.running = _here.running, running
+    if not _is_in_a_loop():
+        return running.to_its_end()
+    with ThreadPoolExecutor(1, "taskqueue-coroutine") as pool:
+        ended = pool.submit(contextvars.copy_context().run, running.to_its_end)
+        try:
+            return ended.result()
+        except BaseException:
+            # Nobody waits for it any more, if it has not ended.
+            pass
+            raise
+
+
+def _is_in_a_loop() -> bool:
     try:
-        return asyncio.run(main)
-    finally:
-        _here.running = outer
-        # They may never have begun.
-        main.close()
-        coroutine.close()
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def interrupt(error: Exception) -> bool:
@@ -59,8 +72,25 @@ class _Running:
         self._due: Exception | None = None
         self._arrived: tuple[BaseException, Exception] | None = None
 
-    async def main(self) -> t.Any:
-        """Its result."""
+    def to_its_end(self) -> t.Any:
+        """Its result, from an event loop in this thread."""
+        main = self._main()
+        outer, _here.running = _here.running, self
+        try:
+            return asyncio.run(main)
+        finally:
+            _here.running = outer
+            # They may never have begun.
+            main.close()
+            self._coroutine.close()
+
+    def cancel(self) -> None:
+        """Cancel it from another thread, if it runs."""
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed: it ended
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+    async def _main(self) -> t.Any:
         self._task = task = t.cast(_Task, asyncio.current_task())
         try:
             return await self._drive(task)

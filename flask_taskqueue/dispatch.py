@@ -47,15 +47,27 @@ def dispatch(state: AppState, new: NewJob) -> AsyncResult[t.Any]:
 
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
-    handle: AsyncResult[t.Any] = AsyncResult(new.id, state)
     gather = _gather.get()
-    if gather is not None:
-        gather(Call(state, new, handle))
-    elif state.eager:
-        handle.created = run_here(state, new, state.eager_propagates)
+    if gather is None and state.eager:
+        return run_here(state, new, state.eager_propagates)
+    call = Call(state, new, AsyncResult(new.id, state))
+    if gather is None:
+        call.handle.created = producer.send(state, new)
     else:
-        handle.created = producer.send(state, new)
-    return handle
+        gather(call)
+    return call.handle
+
+
+def run_here(state: AppState, new: NewJob, throw: bool) -> AsyncResult[t.Any]:
+    """Run a call in this process, as a worker would.
+
+    :param throw: Raise what the task raises.
+    """
+    call = Call(state, new, AsyncResult(new.id, state))
+    error = _run(call)
+    if error is not None and throw:
+        raise error
+    return call.handle
 
 
 def dispatch_all(calls: Sequence[Call]) -> list[BaseException]:
@@ -68,7 +80,9 @@ def dispatch_all(calls: Sequence[Call]) -> list[BaseException]:
     for state, group in groupby(calls, itemgetter(0)):
         of_app = list(group)
         if state.eager:
-            errors += _run_all(state, of_app)
+            ended = [_run(call) for call in of_app]
+            if state.eager_propagates:
+                errors += [error for error in ended if error is not None]
             continue
         made = producer.send_many(state, [call.new for call in of_app])
         for call, created in zip(of_app, made, strict=True):
@@ -76,29 +90,9 @@ def dispatch_all(calls: Sequence[Call]) -> list[BaseException]:
     return errors
 
 
-def _run_all(state: AppState, calls: Sequence[Call]) -> list[BaseException]:
-    ended = []
-    for call in calls:
-        call.handle.created, error = _run(state, call.new)
-        ended.append(error)
-    propagated = ended if state.eager_propagates else []
-    return [error for error in propagated if error is not None]
-
-
-def run_here(state: AppState, new: NewJob, throw: bool) -> bool:
-    """Run a call in this process, as a worker would.
-
-    :param throw: Raise what the task raises.
-    :return: ``False`` where a job with its id has not ended: nothing ran.
-    """
-    created, error = _run(state, new)
-    if error is not None and throw:
-        raise error
-    return created
-
-
-def _run(state: AppState, new: NewJob) -> tuple[bool, BaseException | None]:
+def _run(call: Call) -> BaseException | None:
     # The worker's code is loaded by those who run it only.
     from . import eager
 
-    return eager.run(state, new)
+    call.handle.created, error = eager.run(call.state, call.new)
+    return error

@@ -7,11 +7,12 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from importlib import import_module
 
-from flask import Flask, Response, current_app
-from werkzeug.utils import import_string
+from flask import Flask, Response
 
-from .appstate import AppState, Carrier, Permission, Provided
+from . import context
+from .appstate import AppState, Carrier, Permission, Provided, current_app_object
 from .arguments import checked_arguments
 from .config import load_config
 from .discovery import import_related, packages_of
@@ -91,13 +92,7 @@ class TaskQueue:
         :raises RuntimeError: There is no app context, or its app is not served by
             this TaskQueue.
         """
-        if not current_app:
-            raise RuntimeError(
-                "expected an app context: a TaskQueue works for the app of the"
-                " current context. Push one with 'with app.app_context():'"
-            )
-        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        return self.state_of(app)
+        return self.state_of(current_app_object())
 
     def state_of(self, app: Flask) -> AppState:
         """An app's state, whether or not it is the current one.
@@ -200,9 +195,9 @@ class TaskQueue:
         imports = self.state_of(app).config.imports
         if not (imports or self._discoveries):
             return
-        with app.app_context():
+        with context.alone(app):
             for name in imports:
-                import_string(name)
+                import_module(name)
             for packages, related_name in self._discoveries:
                 for package in packages_of(app) if packages is None else packages:
                     import_related(package, related_name)

@@ -11,8 +11,9 @@ class Hooks:
 
     They are called in the process that runs the job, inside its app context and
     before its end is stored; an ``async def`` one is run to its end. What one raises
-    is logged and changes nothing, except in :meth:`before_start`. Order and calls are Celery's: an execution that raises
-    ``Ignore`` or ``Reject(requeue=True)`` calls none but :meth:`before_start`.
+    is logged and changes nothing, except in :meth:`before_start`. Order and calls are
+    Celery's: an execution that raises ``Ignore`` or ``Reject(requeue=True)`` calls
+    none but :meth:`before_start`.
     """
 
     overridden: t.ClassVar[frozenset[str]] = frozenset()

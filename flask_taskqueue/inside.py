@@ -130,7 +130,8 @@ class InsideJob:
         """Say where the running job is; seen as its ``state`` and ``info``.
 
         :param task_id: Celery's; the running job's, if given.
-        :param state: Any name; ``PROGRESS`` by default.
+        :param state: Any name; ``PROGRESS`` by default. One that is not true of a
+            running job, as ``SUCCESS``, is seen after ``raise Ignore()``.
         :param meta: A JSON value.
         """
         request = self.request

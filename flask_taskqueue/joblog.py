@@ -18,7 +18,8 @@ MAX_NAME_CHARS = 255
 
 _MAX_DEPTH = 10
 _MAX_INT_BITS = 1_000
-_MASK = "***"
+MASK = "***"
+"""Stands for a secret."""
 
 
 def get_task_logger(name: str) -> logging.Logger:
@@ -184,10 +185,9 @@ def brief_repr(
         becomes ``***``.
     :param limit: Most characters; the last of a text that was cut is ``…``.
     """
-    words = tuple(word.lower() for word in redact)
     shown, length = [], 0
     try:
-        for piece in _pieces(value, words, limit, 0):
+        for piece in _pieces(value, tuple(redact), limit, 0):
             shown.append(piece)
             length += len(piece)
             if length > limit:
@@ -195,6 +195,11 @@ def brief_repr(
     except Exception:  # noqa: BLE001 - iterating can be the user's code
         return _line(f"<{type(value).__qualname__} object>", limit)
     return _line("".join(shown), limit)
+
+
+def is_secret(name: str, words: t.Collection[str]) -> bool:
+    """Whether a name contains one of the words, in any case."""
+    return any(word.lower() in name.lower() for word in words)
 
 
 def _pieces(
@@ -207,8 +212,8 @@ def _pieces(
         for number, (key, item) in enumerate(items):
             yield ", " if number else ""
             yield f"{_leaf(key, limit)}: "
-            if isinstance(key, str) and any(word in key.lower() for word in words):
-                yield repr(_MASK)
+            if isinstance(key, str) and is_secret(key, words):
+                yield repr(MASK)
             else:
                 yield from _pieces(item, words, limit, depth + 1)
         yield "}" if depth < _MAX_DEPTH else "...}"

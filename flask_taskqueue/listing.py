@@ -193,9 +193,7 @@ def _rows(state: AppState, found: Collection[_Found]) -> tuple[ListedJob, ...]:
     return tuple(_listed(source, stored, stopped) for source, stored in found)
 
 
-def _listed(
-    source: Source, stored: StoredJob, stopped: Mapping[str, str]
-) -> ListedJob:
+def _listed(source: Source, stored: StoredJob, stopped: Mapping[str, str]) -> ListedJob:
     return ListedJob(
         id=stored.id,
         task=readable(lambda: stored.name or None),

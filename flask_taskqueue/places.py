@@ -49,7 +49,8 @@ def places_of_state(state: str) -> tuple[str, ...]:
     """Places a job in this state can be in.
 
     :param state: In any case. One that is none of :mod:`.states` is what a task says
-        of itself while it runs, or said before it ended with ``Ignore``.
+        of itself while it runs, or said before it ended with ``Ignore``. A task that
+        says one of those is not looked for.
     """
     return _OF_STATE.get(state.upper(), ("running", "finished"))
 

@@ -41,7 +41,8 @@ def prepare(
     """
     running = parent_in(state)
     parent, root = (running.id, running.root_id) if running else (None, None)
-    return _prepare(state, target, args, kwargs, given, parent, root)[0]
+    carried = context.capture(state)
+    return _prepare(state, target, args, kwargs, given, carried, parent, root)[0]
 
 
 def _prepare(
@@ -50,6 +51,7 @@ def _prepare(
     args: Sequence[t.Any],
     kwargs: Mapping[str, t.Any],
     given: Mapping[str, t.Any],
+    carried: str,
     parent: str | None,
     root: str | None,
 ) -> tuple[NewJob, bytes]:
@@ -80,7 +82,7 @@ def _prepare(
         options,
         data=data,
         stored_options=stored,
-        more=_travelling(state, options, job_id, parent, root),
+        more=_travelling(state, options, job_id, carried, parent, root),
         signer=state.signer,
     )
     new = NewJob(
@@ -106,6 +108,7 @@ def _travelling(
     state: AppState,
     options: TaskOptions,
     job_id: str,
+    carried: str,
     parent: str | None,
     root: str | None,
 ) -> dict[str, Argument]:
@@ -113,7 +116,7 @@ def _travelling(
     more: dict[str, Argument] = {}
     if options.headers:
         more["tq_headers"] = serializer.dumps(options.headers)
-    if carried := context.capture(state):
+    if carried:
         more["tq_carried"] = carried
     if parent:
         more["tq_parent"] = parent
@@ -123,13 +126,14 @@ def _travelling(
         ("tq_errlinks", options.link_error),
     ):
         if signatures:
-            rows = [_link(state, sig, job_id, root or job_id) for sig in signatures]
+            above = (carried, job_id, root or job_id)
+            rows = [_link(state, signature, *above) for signature in signatures]
             more[field] = json.dumps(rows)
     return more
 
 
 def _link(
-    state: AppState, signature: object, parent: str, root: str
+    state: AppState, signature: object, carried: str, parent: str, root: str
 ) -> dict[str, t.Any]:
     if not isinstance(signature, Signature):
         raise TypeError(
@@ -141,6 +145,7 @@ def _link(
         signature.args,
         signature.kwargs,
         signature.options,
+        carried,
         parent,
         root,
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import typing as t
+from contextlib import suppress
 from datetime import datetime
 
 from redis.exceptions import RedisError
 
-from . import announcing, keys, serializer, states
+from . import control, keys, serializer, states
 from .appstate import AppState, current_state
 from .broker import scripts
 from .broker.connection import Backoff, ask, is_connection_trouble
@@ -123,8 +124,9 @@ class AsyncResult(t.Generic[R_co]):
             name = now.stored.text("worker_name")
             return {"pid": _pid_of(name), "hostname": name}
         if status == "finished":
-            # Another state is what it said of itself before Ignore.
-            return now.value if state == states.SUCCESS else now.said
+            # Before Ignore: what it said of itself, under whatever name.
+            said = now.said if b"tq_ignored" in now.stored.fields else None
+            return said or now.value
         return now.error or {}
 
     @property
@@ -306,15 +308,8 @@ class AsyncResult(t.Generic[R_co]):
             result counts.
         :raises TaskQueueError: The job's key holds something that is not a job.
         """
-        if local_fields(self._app, self.id) is not None:
-            return
-        with self._app.broker.errors():
-            code = scripts.revoke(
-                self._app.broker.producer, self.id, terminate=terminate
-            )
-        _refuse_other(self.id, code)
-        if code == scripts.REVOKED:
-            announcing.revoked(self._app, self.id)
+        with suppress(JobNotFound):
+            control.revoke(self._app, self.id, terminate=terminate)
 
 
 def _left(deadline: float | None) -> float:

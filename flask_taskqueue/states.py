@@ -11,6 +11,9 @@ FAILURE = "FAILURE"
 REVOKED = "REVOKED"
 UNKNOWN = "UNKNOWN"
 
+NOT_WHILE_RUNNING = frozenset({PENDING, RETRY, SUCCESS, FAILURE, REVOKED, UNKNOWN})
+"""States a task may say it is in, as in Celery, which are true once it has ended."""
+
 WAITING = frozenset({"created", "queued", "scheduled", "deferred"})
 """RQ statuses of a job that waits to be executed."""
 
@@ -36,11 +39,14 @@ def public_state(status: str, *, retries: int = 0, said: str = "") -> str:
     :param status: RQ's status of the job; empty when there is no such job.
     :param retries: Retries done; a waiting job that has some is in ``RETRY``.
     :param said: The state the task last gave to ``update_state()``. It counts
-        while the task runs, and after it ended by ``Ignore`` (stored only then).
+        while the task runs, unless it contradicts that, and after it ended by
+        ``Ignore`` (given only then).
     """
     state = _FROM_RQ.get(status, UNKNOWN)
     if state == PENDING and retries:
         return RETRY
-    if said and status in ("started", "finished"):
+    if said and status == "finished":
+        return said
+    if said and status == "started" and said not in NOT_WHILE_RUNNING:
         return said
     return state

@@ -6,7 +6,7 @@ import functools
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 
-from . import class_options, coroutines, on_commit, producer
+from . import class_options, context, coroutines, on_commit, producer
 from .appstate import AppState, current_state
 from .arguments import Shape, checked_arguments, module_of
 from .broker.wire import NewJob
@@ -138,7 +138,8 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here, as a plain call."""
-        return t.cast(R, self._call(self.run, args, kwargs))
+        result: R = self._call(self.run, args, kwargs)
+        return result
 
     def invoke(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> t.Any:
         """Call the function for a job; a coroutine is run to its end."""
@@ -220,8 +221,7 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         """
         state = self._state
         new = self._prepare(state, args, kwargs, options)
-        created = run_here(state, new, throw)
-        return AsyncResult(new.id, state, created=created)
+        return run_here(state, new, throw)
 
     def delay_many(
         self, calls: Iterable[Sequence[t.Any]], **options: t.Unpack[CallOptions]
@@ -235,7 +235,7 @@ class Task(InsideJob, Hooks, t.Generic[P, R]):
         """
         gathered: list[Call] = []
         calls = list(calls)  # Making them may make calls of its own.
-        with gathered_by(gathered.append):
+        with context.captured_once(), gathered_by(gathered.append):
             handles = [self.apply_async(args, **options) for args in calls]
         errors = dispatch_all(gathered)
         if errors:

@@ -300,6 +300,23 @@ def test_retries_and_links_carry_what_their_job_carried(site: Site):
     assert "linked" in site.log
 
 
+def test_calls_made_at_once_and_their_links_ask_once(site: Site):
+    asked = []
+
+    def capture() -> int:
+        asked.append("asked")
+        return len(asked)
+
+    site.tq.carrier("v", capture=capture, restore=site.around)
+    link = site.say.si("linked").set(link=site.say.si("last"))
+    site.say.delay_many([("a",), ("b",)], link=link, link_error=link)
+    site.run_all()
+    assert asked == ["asked"]
+    assert site.log.count(("enter", 1)) == 6
+    site.say.apply_async(("a",), link=link)
+    assert len(asked) == 2
+
+
 def test_a_carrier_of_the_same_name_replaces_the_first(site: Site):
     site.carry("v", 1)
     site.carry("v", 2)

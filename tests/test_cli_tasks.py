@@ -8,6 +8,7 @@ import subprocess
 import sys
 import typing as t
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -15,11 +16,12 @@ import redis
 from click.testing import CliRunner, Result
 from flask import Flask
 from flask.testing import FlaskCliRunner
+from rq import Queue
 
 from flask_taskqueue import Task, TaskQueue
 
 from .running import InProcess, claim
-from .servers import free_port
+from .servers import Server, free_port
 
 Client = t.Any
 
@@ -30,8 +32,8 @@ _APART = (
 )  # fmt: skip
 
 JOB_KEYS = {
-    "id", "task", "state", "ready", "successful", "result", "error", "progress",
-    "queue", "retries", "max_retries", "recoveries", "eta", "enqueued_at",
+    "id", "task", "state", "place", "held", "ready", "successful", "result", "error",
+    "progress", "queue", "retries", "max_retries", "recoveries", "eta", "enqueued_at",
     "started_at", "ended_at", "runtime", "children", "worker", "parent", "traceback",
 }  # fmt: skip
 
@@ -86,14 +88,37 @@ def test_list_shows_a_table(site: Site):
     result = site.add.delay(1)
     failed = site.fail.delay("no")
     head, *rows = lines(site.flask("list"))
-    assert head.split() == ["ID", "STATE", "QUEUE", "TASK", "TIME", "(UTC)", "MORE"]
-    assert [row.split()[:4] for row in rows] == [
-        [result.id, "PENDING", "default", "pkg.add"],
-        [failed.id, "PENDING", "default", "pkg.fail"],
+    heads = ["ID", "STATE", "PLACE", "QUEUE", "TASK", "TIME", "(UTC)", "MORE"]
+    assert head.split() == heads
+    assert [row.split()[:5] for row in rows] == [
+        [result.id, "PENDING", "waiting", "default", "pkg.add"],
+        [failed.id, "PENDING", "waiting", "default", "pkg.fail"],
     ]
     site.run_all()
-    (row,) = lines(site.flask("list", "--state", "failed"))[1:]
-    assert row.endswith("ValueError: no")
+    for choice in (
+        ["--state", "FAILURE"],
+        ["--state", "failure"],
+        ["--place", "failed"],
+    ):
+        (row,) = lines(site.flask("list", *choice))[1:]
+        assert row.endswith("ValueError: no")
+
+
+def test_list_says_why_a_job_does_not_run(site: Site):
+    site.tq.send_task("later")
+    site.run_all()
+    site.flask("pause", "default")
+    site.add.delay(1)
+    waiting, parked = lines(site.flask("list"))[1:]
+    assert waiting.endswith("its queue is paused")
+    assert parked.endswith("no worker knows this task")
+
+
+def test_a_place_given_as_a_state_is_told(site: Site):
+    done = site.flask("list", "--state", "failed")
+    assert done.exit_code == 2
+    assert "--place failed" in done.stderr
+    assert lines(site.flask("list", "--state", "revoked"))
 
 
 def test_list_says_where_to_go_on(site: Site):
@@ -112,8 +137,8 @@ def test_list_as_json(site: Site):
     assert set(document) == {"jobs", "next"}
     (job,) = document["jobs"]
     assert set(job) == {
-        "id", "task", "queue", "state", "place", "retries", "worker", "enqueued_at",
-        "eta", "started_at", "ended_at", "error",
+        "id", "task", "queue", "state", "place", "held", "retries", "worker",
+        "enqueued_at", "eta", "started_at", "ended_at", "error",
     }  # fmt: skip
     assert job["error"] == {"type": "ValueError", "message": "no"}
     assert job["ended_at"].endswith("+00:00")
@@ -128,7 +153,28 @@ def test_show_has_the_fields_of_the_endpoint(site: Site):
     assert body["worker"]
     shown = dict(line.split(":", 1) for line in lines(site.flask("show", result.id)))
     assert shown["result"].strip() == "3"
+    assert shown["place"].strip() == "finished"
     assert "error" not in shown
+    assert "held" not in shown
+
+
+def test_show_says_that_a_job_returned_none(site: Site):
+    result = site.tq.task(name="nothing")(lambda: None).delay()
+    assert "result:" not in site.flask("show", result.id).stdout
+    site.run_all()
+    assert "result:       null" in lines(site.flask("show", result.id))
+
+
+def test_show_says_why_a_job_does_not_run(site: Site):
+    waiting, parked = site.add.delay(1), site.tq.send_task("later")
+    body = site.json("show", waiting.id)
+    held = "no worker serves its queue"
+    assert (body["place"], body["held"]) == ("waiting", held)
+    site.run_all()
+    body = site.json("show", parked.id)
+    held = "no worker knows this task"
+    assert (body["place"], body["held"]) == ("deferred", held)
+    assert f"held:         {held}" in lines(site.flask("show", parked.id))
 
 
 def test_show_ends_with_the_traceback(site: Site):
@@ -149,6 +195,36 @@ def test_arguments_are_shown_when_asked_for_and_without_secrets(site: Site):
     shown = site.flask("show", other.id, "--args").stdout
     assert "{'password': '***'}" in shown
     assert "hunter2" not in shown
+
+
+def test_of_a_job_whose_arguments_cannot_be_read_the_rest_is_shown(
+    site: Site, client: redis.Redis
+):
+    pickled = Queue("default", connection=client).enqueue("pkg.add", 1)
+    corrupt = site.add.delay(1)
+    client.hset(f"rq:job:{corrupt.id}", "data", b"?")
+    for job_id, reason in (
+        (pickled.id, "ContentDisallowed"),
+        (corrupt.id, "DecodeError"),
+    ):
+        shown = lines(site.flask("show", job_id, "--args"))
+        assert f"args:         <{reason}>" in shown
+        assert f"kwargs:       <{reason}>" in shown
+        assert "state:        PENDING" in shown
+        assert site.json("show", job_id, "--args")["args"] == f"<{reason}>"
+
+
+def test_arguments_are_not_shown_where_secrets_cannot_be_told(
+    redis_url: str, client: redis.Redis
+):
+    site = Site(redis_url, client, TASKQUEUE_IMPORTS=["no_such_module"])
+    with site.app.app_context():
+        known = site.login.delay("ann", "hunter2")
+        other = site.tq.send_task("other.login", ["hunter2"], {"user": "ann"})
+    body = site.json("show", other.id, "--args")
+    assert body["args"] == "<ClickException>"
+    assert body["kwargs"] == "{'user': 'ann'}"
+    assert site.json("show", known.id, "--args")["args"] == "['ann', '***']"
 
 
 def test_a_stored_escape_sequence_does_not_reach_the_terminal(
@@ -192,9 +268,14 @@ def test_an_unknown_job_is_one_line_and_exit_code_1(site: Site, args: list[str])
 @pytest.mark.parametrize(
     "args",
     [
-        ["list", "--state", "lost"],
+        ["list", "--place", "lost"],
+        ["list", "--state", "waiting"],
         ["list", "--limit", "0"],
         ["list", "--queue", "a b"],
+        ["wait", "x", "--timeout", "nan"],
+        ["wait", "x", "--timeout", "-1"],
+        ["call", "pkg.add", "--args", "[1]", "--timeout", "1"],
+        ["call", "pkg.add", "--args", "[1]", "--countdown", "nan"],
         ["requeue"],
         ["requeue", "x", "--failed"],
         ["requeue", "x", "--queue", "q"],
@@ -247,7 +328,8 @@ def test_wait_for_a_revoked_job_is_exit_code_1(site: Site):
 def test_wait_ends_when_the_time_is_up(site: Site):
     result = site.add.delay(1)
     done = site.flask("wait", result.id, "--timeout", "0.1")
-    assert (done.exit_code, done.stderr) == (1, "PENDING after 0.1 s\n")
+    text = "PENDING after 0.1 s: no worker serves its queue\n"
+    assert (done.exit_code, done.stderr) == (1, text)
     assert site.json("wait", result.id, "--timeout", "0", code=1)["state"] == "PENDING"
 
 
@@ -300,10 +382,59 @@ def test_a_task_that_is_not_known_here_is_not_called_by_accident(
     assert site.json("show", job_id)["task"] == "pkg.ad"
 
 
-def test_a_call_in_eager_mode_runs_here(redis_url: str, client: Client):
+def test_a_call_by_the_function_s_name_is_told_the_task_s(site: Site):
+    site.tq.task(name="shop.mail.add")(_add)
+    done = site.flask("call", "add", "--args", "[1]")
+    assert "Did you mean pkg.add or shop.mail.add?" in done.stderr
+
+
+def test_a_call_that_waits_tells_its_id_first(site: Site):
+    args = ("call", "pkg.add", "--args", "[1]", "--wait", "--timeout", "0")
+    done = site.flask(*args)
+    assert (done.exit_code, done.stdout) == (1, "")
+    job_id, end = done.stderr.splitlines()
+    assert site.json("show", job_id)["task"] == "pkg.add"
+    assert end.startswith("PENDING after 0 s")
+    assert site.json(*args, code=1)["task"] == "pkg.add"
+
+
+def test_a_call_in_eager_mode_runs_here(redis_url: str, client: redis.Redis):
     site = Site(redis_url, client, TASKQUEUE_EAGER=True)
     args = ("call", "pkg.add", "--args", "[1, 2]", "--wait")
     assert lines(site.flask(*args)) == ["3"]
+
+
+def test_what_a_task_raises_in_eager_mode_is_one_line(
+    redis_url: str, client: redis.Redis
+):
+    site = Site(redis_url, client, TASKQUEUE_EAGER=True)
+    done = site.flask("call", "pkg.fail", "--args", '["no\\n"]')
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "Error: ValueError: no\\n\n"
+
+
+def test_a_missing_module_with_tasks_is_one_line(redis_url: str, client: redis.Redis):
+    site = Site(redis_url, client, TASKQUEUE_IMPORTS=["flask", "flask.no.such"])
+    runner = FlaskCliRunner(site.app, **t.cast(t.Any, _APART))
+    for done in (
+        site.flask("registered"),
+        site.flask("call", "pkg.add", "--args", "[1]"),
+        runner.invoke(args=["worker", "--burst"]),
+    ):
+        assert (done.exit_code, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert "TASKQUEUE_IMPORTS" in line
+        assert "'flask.no.such'" in line
+
+
+def test_an_import_that_fails_inside_a_module_keeps_its_traceback(
+    redis_url: str, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "needs_more.py").write_text("import no_such_module_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    site = Site(redis_url, client, TASKQUEUE_IMPORTS=["needs_more"])
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
+        site.flask("registered", catch_exceptions=False)
 
 
 def test_revoke(site: Site, client: Client):
@@ -337,7 +468,8 @@ def test_requeue_all_that_failed(site: Site):
 def test_queues(site: Site):
     site.add.delay(1)
     assert lines(site.flask("pause", "mail")) == ["mail is paused."]
-    assert lines(site.flask("pause", "mail")) == ["mail was paused already."]
+    done = site.flask("pause", "mail")
+    assert (lines(done), done.stderr) == (["mail was paused already."], "")
     head, default, mail = (row.split() for row in lines(site.flask("queues")))
     assert dict(zip(head, default, strict=True))["WAITING"] == "1"
     assert dict(zip(head, mail, strict=True))["PAUSED"] == "yes"
@@ -353,6 +485,32 @@ def test_queues(site: Site):
         "paused": False,
         "changed": False,
     }
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["pause", "mial"],
+        ["resume", "mial"],
+        ["purge", "mial", "--yes"],
+        ["list", "--queue", "mial"],
+        ["requeue", "--failed", "--queue", "mial"],
+    ],
+    ids=" ".join,
+)
+def test_a_queue_nobody_has_heard_of_is_told(site: Site, args: list[str]):
+    done = site.flask(*args)
+    assert done.exit_code == 0
+    assert done.stderr == "No queue named mial is known.\n"
+
+
+def test_purge_takes_what_it_is_told(site: Site):
+    site.add.apply_async((1,), countdown=1000)
+    site.tq.send_task("later")
+    site.run_all()
+    assert site.json("purge", "default", "--yes")["revoked"] == 0
+    assert site.json("purge", "default", "--yes", "--scheduled")["revoked"] == 1
+    assert site.json("purge", "default", "--yes", "--deferred")["revoked"] == 1
 
 
 def test_suspended_queues_are_told(site: Site, client: Client):
@@ -394,6 +552,29 @@ def test_redis_away_is_one_line_and_exit_code_69(client: Client, args: list[str]
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("Error: cannot reach redis://:***@127.0.0.1")
+
+
+def test_a_server_that_answers_is_not_called_unreachable(site: Site, client: Client):
+    args = ("call", "pkg.add", "--args", "[1]")
+    assert site.flask(*args).exit_code == 0  # A full server takes no scripts.
+    client.config_set("maxmemory", 1)
+    try:
+        done = site.flask(*args)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert done.exit_code == 69
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: Redis refused: unix://")
+    assert "maxmemory" in line
+
+
+def test_a_wrong_password_is_a_refusal(tmp_path: Path):
+    with Server(tmp_path, tcp=True, config=["requirepass right"]) as server:
+        url = f"redis://:wrong@127.0.0.1:{server.port}/0"
+        with redis.Redis.from_url(url) as client:
+            done = Site(url, client).flask("queues")
+    assert done.exit_code == 69
+    assert done.stderr.startswith("Error: Redis refused: redis://:***@")
 
 
 def test_a_config_error_is_one_line_and_exit_code_1(redis_url: str, client: Client):

@@ -13,7 +13,7 @@ from flask import Flask, appcontext_pushed, current_app, g, has_request_context
 from flask.globals import app_ctx
 
 from flask_taskqueue import AsyncResult, Task, current_task
-from flask_taskqueue.errors import ConfigError
+from flask_taskqueue.errors import ConfigError, Retry
 
 from .running import InProcess
 
@@ -137,12 +137,13 @@ def test_teardown_runs_after_each_job_with_its_exception(site: Site):
     assert str(errors[1]) == "no"
 
 
-def test_teardown_gets_the_exception_of_an_attempt_that_is_retried(site: Site):
+def test_teardown_gets_the_retry_of_an_attempt_that_is_retried(site: Site):
     result = site.again.delay()
     site.run_all()
     assert result.get(timeout=1) is None
     (_, first), (_, second) = site.torn_down
-    assert isinstance(first, ValueError)
+    assert isinstance(first, Retry)
+    assert isinstance(first.exc, ValueError)
     assert second is None
 
 

@@ -6,7 +6,15 @@ import typing as t
 
 import pytest
 import redis
-from flask import Flask, appcontext_pushed, g, has_request_context, request, session
+from flask import (
+    Flask,
+    appcontext_pushed,
+    g,
+    has_request_context,
+    request,
+    session,
+    url_for,
+)
 from flask.globals import app_ctx
 from flask_login import LoginManager, UserMixin, current_user, login_user
 
@@ -146,11 +154,16 @@ def test_nothing_of_the_enqueuing_request_is_in_it_but_what_travels(site: Site):
             },
             "https://example.com/app/",
         ),
+        ({"TRUSTED_HOSTS": ["example.com"]}, "http://localhost/"),
+        (
+            {"TRUSTED_HOSTS": ["www.example.com"], "SERVER_NAME": "example.com"},
+            "http://example.com/",
+        ),
     ],
-    ids=["defaults", "server-name", "all"],
+    ids=["defaults", "server-name", "all", "trusted", "trusted-others"],
 )
 def test_outside_a_request_the_configuration_decides(
-    redis_url: str, client: redis.Redis, config: dict[str, str], url: str
+    redis_url: str, client: redis.Redis, config: dict[str, t.Any], url: str
 ):
     site = Site(redis_url, client, **config)
     with site.app.app_context():
@@ -159,6 +172,22 @@ def test_outside_a_request_the_configuration_decides(
         told = result.get(timeout=1)
     assert told["url"] == url
     assert told["headers"] == {"Host": url.split("/")[2]}
+
+
+def test_a_trusted_host_decides_for_the_client_alone(
+    redis_url: str, client: redis.Redis
+):
+    """With ``SERVER_NAME`` the job's host is that, whatever the client called it."""
+    hosts = {"TRUSTED_HOSTS": ["www.example.com"], "SERVER_NAME": "example.com"}
+    site = Site(redis_url, client, **hosts)
+    told = site.visit("describe-within", base_url="http://www.example.com")
+    assert told.get(timeout=1)["url"] == "http://example.com/"
+    path = site.tq.task(name="path", request_context=True)(lambda: url_for("index"))
+    site.app.config["SERVER_NAME"] = None
+    with site.app.app_context():
+        result = path.delay()
+        site.run_all()
+        assert result.get(timeout=1) == "/"
 
 
 def test_the_default_host_of_a_request_is_not_handed_on(

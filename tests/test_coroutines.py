@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
 import traceback
 import typing as t
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextvars import ContextVar
 
 import pytest
 
@@ -58,16 +60,41 @@ def test_what_a_coroutine_raises_is_raised():
         assert caught.value.args == error.args
 
 
-def test_inside_a_loop_it_is_refused_and_nothing_is_left():
+def test_inside_a_loop_it_runs_beside_it_in_the_same_context():
+    seen: ContextVar[str] = ContextVar("seen")
+
+    async def inner() -> list[object]:
+        await asyncio.sleep(0)
+        return [seen.get(), threading.current_thread() is outside]
+
+    async def fail() -> None:
+        raise KeyError("x")
+
+    async def outer() -> list[object]:
+        seen.set("here")
+        with pytest.raises(KeyError, match="x"):
+            run(fail())
+        return t.cast("list[object]", run(inner()))
+
+    outside = threading.current_thread()
+    assert run(outer()) == ["here", False]
+
+
+def test_a_limit_ends_a_coroutine_beside_a_loop(timer: AlarmTimer):
+    ended = []
+
     async def inner() -> None:
-        raise AssertionError("it runs")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("inner")
 
-    async def outer() -> str:
-        with pytest.raises(RuntimeError, match="running event loop"):
-            run(inner())
-        return "refused"
+    async def outer() -> None:
+        run(inner())
 
-    assert run(outer()) == "refused"
+    with pytest.raises(SoftTimeLimitExceeded):
+        limited(timer, outer)
+    assert ended == ["inner"]
 
 
 async def sleeps() -> None:

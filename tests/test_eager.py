@@ -519,32 +519,32 @@ def test_an_exception_that_cannot_be_rebuilt_is_task_failed(quiet: Flask):
 
 def test_an_id_whose_job_has_not_ended_runs_nothing(app: Flask):
     @tq.task(bind=True)
-    def again(self: Task[..., t.Any]) -> list[object]:
+    def own_id(self: Task[..., t.Any]) -> list[object]:
         inside = self.apply_async(task_id=str(self.request.id))
         (many,) = self.delay_many([()], task_id=str(self.request.id))
         here = self.apply(task_id=str(self.request.id))
         return [inside.created, many.created, here.created, inside.state]
 
-    result = again.apply_async(task_id="own")
+    result = own_id.apply_async(task_id="own")
     assert result.get() == [False, False, False, "STARTED"]
     assert (result.created, result.children) == (True, [])
-    assert again.apply_async(task_id="own").created
+    assert own_id.apply_async(task_id="own").created
 
 
 def test_an_id_can_be_used_again_after_an_interrupt(app: Flask):
     runs = []
 
     @tq.task
-    def interrupted() -> str:
+    def cut_once() -> str:
         runs.append("run")
         if len(runs) == 1:
             raise KeyboardInterrupt
         return "done"
 
     with pytest.raises(KeyboardInterrupt):
-        interrupted.apply_async(task_id="cut")
+        cut_once.apply_async(task_id="cut")
     assert AsyncResult("cut").state == "UNKNOWN"
-    assert interrupted.apply_async(task_id="cut").get() == "done"
+    assert cut_once.apply_async(task_id="cut").get() == "done"
 
 
 def test_a_retry_for_ever_ends_where_nothing_is_waited_for(quiet: Flask):

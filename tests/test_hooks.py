@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import typing as t
 
@@ -334,6 +335,36 @@ def test_a_class_based_task_retries_and_calls_its_hooks(
     assert names(calls) == [
         "before_start", "on_retry", "before_start", "on_success", "after_return",
     ]  # fmt: skip
+
+
+class Awaited(Task[..., t.Any]):
+    """Its hooks are coroutines."""
+
+    calls: t.ClassVar[list[str]] = []
+
+    async def before_start(self, *args: t.Any) -> None:
+        await asyncio.sleep(0)
+        self.calls.append(f"before {self.request.retries}")
+        if self.request.retries == 0:
+            self.retry(countdown=0)
+
+    async def on_retry(self, *args: t.Any) -> None:
+        await asyncio.sleep(0)
+        self.calls.append("retry")
+
+    async def after_return(self, status: str, *args: t.Any) -> None:
+        await asyncio.sleep(0)
+        self.calls.append(status)
+        raise Broken("late")
+
+
+def test_hooks_may_be_coroutines(site: InProcess, caplog: pytest.LogCaptureFixture):
+    task = site.tq.task(base=Awaited, name="awaited")(lambda: 1)
+    result = task.delay()
+    site.run_all()
+    assert result.get() == 1
+    assert Awaited.calls == ["before 0", "retry", "before 1", "SUCCESS"]
+    assert f"Hook after_return of job {result.id} raised" in caplog.messages
 
 
 class Later(Noting):

@@ -18,8 +18,8 @@ ROOT = Path(flask_taskqueue.__file__).parent
 # the names of the commands, from cli; the commands know the extension.
 LAYERS = [
     "errors states keys signals hooks coroutines _rq worker beat broker",
-    "config parsing content serializer signing stored_error retry patterns discovery readable"
-    " routing joblog"
+    "config parsing content serializer signing stored_error retry patterns discovery"
+    " readable routing joblog"
     " beat.schedules broker.url broker.trouble broker.held broker.connection"
     " broker.embedded broker.guardian",
     "option_values arguments jobinfo carried python_code"

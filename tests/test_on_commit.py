@@ -510,6 +510,20 @@ def test_a_session_that_failed_is_refused_until_it_is_rolled_back(shop: Shop):
     assert shop.pack.delay_on_commit("a").exists()
 
 
+def test_a_listener_of_the_commit_cannot_wait_for_it(shop: Shop):
+    refused: list[str] = []
+
+    def late(session: object) -> None:
+        with pytest.raises(RuntimeError, match="just committed") as told:
+            shop.pack.delay_on_commit("a")
+        refused.append(str(told.value))
+
+    shop.order("a")
+    sa.event.listen(shop.db.session(), "after_commit", late)
+    shop.db.session.commit()
+    assert len(refused) == 1
+
+
 def test_each_thread_has_its_own_transaction(shop: Shop):
     both_called = threading.Barrier(2, timeout=20)
     ids = {}
@@ -529,6 +543,15 @@ def test_each_thread_has_its_own_transaction(shop: Shop):
     assert shop.queued == [ids["commit"]]
 
 
+def test_a_handle_learns_at_the_commit_whether_it_was_accepted(shop: Shop):
+    shop.order("a")
+    first, again = (
+        shop.pack.apply_async_on_commit(("a",), task_id="one") for _ in range(2)
+    )
+    shop.db.session.commit()
+    assert (first.created, again.created) == (True, False)
+
+
 def test_nothing_is_kept_of_a_session_that_was_thrown_away(
     plain: InProcess, caplog: pytest.LogCaptureFixture
 ):
@@ -541,6 +564,23 @@ def test_nothing_is_kept_of_a_session_that_was_thrown_away(
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
     assert not result.exists()
+    (record,) = caplog.records
+    assert f"Job {result.id} of note is dropped" in record.getMessage()
+
+
+def test_a_savepoint_thrown_away_with_its_session_is_told_once(
+    plain: InProcess, caplog: pytest.LogCaptureFixture
+):
+    note = plain.tq.tasks["note"]
+    session = sa_orm.Session(sa.create_engine("sqlite://"))
+    ids = []
+    for begin in (session.begin, session.begin_nested, session.begin_nested):
+        begin()
+        ids.append(note.apply_async_on_commit(("a",), session=session).id)
+    session.get_nested_transaction().commit()  # type: ignore[union-attr]
+    del session, begin
+    gc.collect()
+    assert sorted(vars(record)["job_id"] for record in caplog.records) == sorted(ids)
 
 
 def test_a_close_without_a_commit_is_told(shop: Shop, caplog: pytest.LogCaptureFixture):

@@ -38,8 +38,8 @@ def flaky(self: Task[[float], None], countdown: float) -> None:
 
 
 @tq.task(bind=True)
-def skip(self: Task[[], None]) -> None:
-    self.update_state(state="SKIPPED", meta={"why": "so"})
+def skip(self: Task[[str], None], state: str = "SKIPPED") -> None:
+    self.update_state(state=state, meta={"why": "so"})
     raise Ignore
 
 
@@ -142,6 +142,18 @@ def test_a_requeued_job_that_was_ignored_says_nothing(app: Flask, client: redis.
     assert (result.state, result.info, result.progress) == ("PENDING", {}, None)
 
 
+@pytest.mark.parametrize("state", ["SKIPPED", "SUCCESS", "FAILURE", "REVOKED"])
+def test_what_a_task_said_before_ignore_is_the_last_word(
+    app: Flask, client: redis.Redis, state: str
+):
+    result = skip.delay(state)
+    running.run_all(tq.state, client)
+    assert (result.state, result.ready()) == (state, True)
+    assert (result.info, result.result, result.get()) == ({"why": "so"}, None, None)
+    assert result.successful() is (state == "SUCCESS")
+    assert result.failed() is (state == "FAILURE")
+
+
 @pytest.mark.parametrize("status", ["odd", "FINISHED", "?"])
 def test_of_an_unknown_status_nothing_more_is_to_come(
     app: Flask, client: redis.Redis, status: str
@@ -154,14 +166,16 @@ def test_of_an_unknown_status_nothing_more_is_to_come(
         result.get(timeout=1)
 
 
-@pytest.mark.parametrize("said", ["UNKNOWN", "SUCCESS", "FAILURE", "PENDING"])
-def test_what_a_task_says_of_itself_does_not_end_it(
+@pytest.mark.parametrize(
+    "said", ["PENDING", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
+)
+def test_a_task_that_says_it_has_ended_still_runs(
     app: Flask, client: redis.Redis, said: str
 ):
     result = flaky.delay(0)
     fields = {"status": "started", "tq_state": said, "tq_info": "{}"}
     client.hset(f"rq:job:{result.id}", mapping=fields)
-    assert (result.state, result.ready()) == (said, False)
+    assert (result.state, result.ready()) == ("STARTED", False)
     assert (result.successful(), result.failed()) == (False, False)
     with pytest.raises(ResultTimeout):
         result.get(timeout=0)

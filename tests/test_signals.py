@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import typing as t
@@ -456,6 +457,34 @@ def test_a_receiver_that_raises_changes_nothing(
     assert told == {result.id, result.children[0].id}
     assert all(result.id in r.getMessage() for r in records[:1])
     assert {r.exc_info[1] for r in records if r.exc_info} == {error}
+
+
+def test_a_muted_signal_reaches_nobody(site: InProcess, heard: Heard):
+    with signals.job_succeeded.muted():
+        site.tq.tasks["add"].delay(1, 2)
+        site.run_all()
+    assert [name for name, _ in heard] == ["enqueued", "started"]
+
+
+def test_a_receiver_may_be_a_coroutine(
+    site: InProcess, caplog: pytest.LogCaptureFixture
+):
+    seen: list[str] = []
+
+    async def receive(app: Flask, *, job: JobInfo) -> None:
+        await asyncio.sleep(0)
+        seen.append(job.state)
+        if job.state == "SUCCESS":
+            raise Broken("late")
+
+    with (
+        signals.job_enqueued.connected_to(receive, sender=site.app),
+        signals.job_succeeded.connected_to(receive, sender=site.app),
+    ):
+        result = site.tq.tasks["add"].delay(1, 2)
+        site.run_all()
+    assert (result.get(), seen) == (3, ["PENDING", "SUCCESS"])
+    assert f"A receiver of job-succeeded raised, job {result.id}" in caplog.messages
 
 
 def test_the_other_receivers_hear_all_the_same(site: InProcess, heard: Heard):

@@ -7,14 +7,11 @@ import os
 import subprocess
 import sys
 import typing as t
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
-import sqlalchemy as sa
-import sqlalchemy.orm as sa_orm
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 
@@ -24,7 +21,6 @@ from flask_taskqueue.errors import TaskNotRegistered
 from flask_taskqueue.registry import shared
 
 from .processes import AppFolder
-from .running import InProcess
 
 
 @pytest.fixture
@@ -225,61 +221,6 @@ def test_an_unknown_option_is_an_error_that_lists_the_known_ones(tq: TaskQueue):
     known = str(told.value).partition("known are ")[2].split(", ")
     assert {"name", "bind", "base", "queue"} <= set(known)
     assert "owner" not in known
-
-
-class Base(Task[t.Any, t.Any]):
-    queue = "reports"
-    max_retries = 7
-    time_limit = 60
-
-
-class Report(Base):
-    """Counts."""
-
-    time_limit = 30
-
-    def run(self, n: int) -> str:
-        return "x" * n
-
-
-class Named(Base):
-    name = "named"
-
-    def run(self) -> str:
-        return self.name
-
-
-def test_a_class_is_a_task(tq: TaskQueue):
-    task = tq.register_task(Report())
-    assert task.name == f"{__name__}.Report"
-    assert tq.tasks[task.name] is task
-    assert task(3) == "xxx"
-    assert task.__doc__ == "Counts."
-    options = task.options
-    assert (options.queue, options.max_retries, options.time_limit) == (
-        "reports",
-        7,
-        30,
-    )
-    with pytest.raises(TypeError, match="missing a required argument: 'n'"):
-        task.check_args((), {})
-    assert tq.register_task(Named()).name == "named"
-
-
-def test_only_an_instance_of_a_task_class_is_registered(tq: TaskQueue):
-    with pytest.raises(TypeError, match="an instance of a Task class, got <class"):
-        tq.register_task(Report)  # type: ignore[arg-type]
-
-
-def test_a_function_on_a_base_has_its_options(tq: TaskQueue):
-    task = tq.task(base=Base, max_retries=1)(function("a", "b"))
-    assert isinstance(task, Base)
-    assert (task.options.queue, task.options.max_retries) == ("reports", 1)
-
-
-def test_a_class_without_run_says_so(tq: TaskQueue):
-    with pytest.raises(NotImplementedError, match=r"Base defines no run\(\)"):
-        Base()()
 
 
 def test_a_task_stays_callable(tq: TaskQueue):
@@ -583,169 +524,11 @@ def test_two_apps_of_two_files_run_in_their_own_workers(tmp_path: Path, redis_ur
             folder.close()
 
 
-class Auth(Task[..., t.Any]):
-    """As Celery's documentation writes it: without a call of the base's."""
-
-    def __init__(self) -> None:
-        self.users = {"ann": 1}
-
-    def run(self, name: str) -> int | None:
-        return self.users.get(name)
-
-
-def test_a_class_need_not_call_the_base_s_init(
-    tq: TaskQueue, redis_url: str, client: redis.Redis
-):
-    auth = tq.register_task(Auth())
-    assert auth.name == f"{__name__}.Auth"
-    with make_app(tq, redis_url, TASKQUEUE_EAGER=True).app_context():
-        assert auth.delay("ann").get() == 1
-
-
-def test_a_base_s_init_is_called_for_a_function(tq: TaskQueue):
-    @tq.task(base=Auth, bind=True, name="known")
-    def known(self: t.Any, name: str) -> bool:
-        return name in self.users
-
-    # The function takes the place of the base's run(), as in Celery.
-    assert (known("ann"), known("bob"), known.name) == (True, False, "known")
-    with pytest.raises(TypeError, match="unexpected"):
-        known.check_args((), {"user": "ann"})
-
-
-def test_a_class_s_init_may_take_what_it_likes(tq: TaskQueue):
-    class Mailer(Task[[], str]):
-        def __init__(self, host: str, *, port: int = 25) -> None:
-            super().__init__()
-            self.host = f"{host}:{port}"
-
-        def run(self) -> str:
-            return self.host
-
-    assert tq.register_task(Mailer("mx", port=587))() == "mx:587"
-    with pytest.raises(TypeError, match="'host'"):
-        tq.task(base=Mailer)(function("a", "b"))
-
-
-def test_what_is_no_class_of_tasks_is_no_base(tq: TaskQueue):
-    with pytest.raises(TypeError, match="'base' to be a subclass of Task, got 'Base'"):
-        tq.task(base="Base")(function("a", "b"))  # type: ignore[call-overload]
-
-
-class Patient(Task[..., t.Any]):
-    max_retries = 5
-    default_retry_delay = 2
-
-    def run(self) -> tuple[object, object]:
-        return self.max_retries, self.default_retry_delay
-
-
-class Retrying:
-    max_retries = 6
-
-
-class Mixed(Retrying, Patient):
-    pass
-
-
-def test_a_class_task_knows_the_retries_of_its_job(tq: TaskQueue, redis_url: str):
-    task, mixed = tq.register_task(Patient()), tq.register_task(Mixed())
-    with make_app(tq, redis_url, TASKQUEUE_EAGER=True).app_context():
-        assert (task.max_retries, task.default_retry_delay) == (5, 2)
-        assert task.delay().get() == [5, 2]
-        changed = task.apply_async(max_retries=9, default_retry_delay=timedelta(0, 7))
-        assert changed.get() == [9, 7]
-        assert mixed.apply_async(default_retry_delay=1).get() == [6, 1]
-
-        @tq.task(base=Patient, max_retries=7, bind=True)
-        def bound(self: t.Any) -> tuple[object, object]:
-            return self.max_retries, self.default_retry_delay
-
-        assert (bound.max_retries, bound.delay().get()) == (7, [7, 2])
-    assert (Patient.max_retries, Mixed.max_retries) == (5, 6)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "hint"),
-    [
-        ("max_retrys", 5, "did you mean 'max_retries'?"),
-        ("max_retry", 5, "did you mean 'max_retries'?"),
-        ("queues", ["a"], "did you mean 'queue'?"),
-        ("throw", ValueError, "did you mean 'throws'?"),
-        ("rate_limit", "10/m", "'rate_limit'; known are"),
-        ("acks_late", True, "known are"),
-        ("bind", True, "known are"),
-        ("unique", True, "known are"),
-    ],
-)
-def test_an_option_a_class_cannot_have_is_refused(name: str, value: object, hint: str):
-    with pytest.raises(TypeError, match=rf"attribute of Wrong.*, got '{name}'") as told:
-        type("Wrong", (Task,), {name: value})
-    assert hint in str(told.value)
-
-
-def test_a_class_has_attributes_of_its_own():
-    class Own(Task[..., t.Any]):
-        abstract = True
-        users: t.ClassVar[dict[str, int]] = {}
-        _queues = ("a",)
-
-        def queues(self) -> tuple[str, ...]:
-            return self._queues
-
-        @property
-        def unique(self) -> str:
-            return "one"
-
-    own = Own()
-    assert (own.queues(), own.unique) == (("a",), "one")
-
-
-def test_an_option_set_on_an_instance_is_refused():
-    class Late(Task[..., t.Any]):
-        def __init__(self) -> None:
-            self.queue = "late"
-
-    with pytest.raises(AttributeError, match="'queue' is an option: set it in the"):
-        Late()
-    with pytest.raises(AttributeError, match="'max_retries' is an option"):
-        Patient().max_retries = 3
-
-
-class Renamed(Named):
-    pass
-
-
-def test_an_inherited_name_is_told_what_to_do(tq: TaskQueue):
-    tq.register_task(Named())
-    with pytest.raises(ValueError, match=r"test_task\.Renamed: .* name of its own"):
-        tq.register_task(Renamed())
-    assert tq.task(base=Named)(function("a", "b")).name == "a.b"
-
-
-def test_an_instance_belongs_to_one_task_queue(tq: TaskQueue, redis_url: str):
-    other, report = TaskQueue(), Report()
-    assert tq.register_task(report) is tq.register_task(report) is report
-    with pytest.raises(ValueError, match=r"another TaskQueue.*register_task\(Report\("):
-        other.register_task(report)
-    assert report.name not in other.tasks
-    with make_app(tq, redis_url).app_context():
-        assert report.delay(1).state == "PENDING"
-
-
 def test_a_shared_task_stays_shared(tq: TaskQueue, shared_names: None):
     clean = shared_task(function("lib", "clean"))
     with pytest.raises(ValueError, match="shared by all"):
         tq.register_task(clean)
     assert clean.owner is None
-
-
-def test_a_refused_instance_belongs_to_nobody(tq: TaskQueue):
-    tq.register_task(Named())
-    refused = Renamed()
-    with pytest.raises(ValueError, match="unique"):
-        tq.register_task(refused)
-    assert refused.owner is None
 
 
 def test_a_task_can_be_looked_at_like_its_function(tq: TaskQueue):
@@ -756,60 +539,3 @@ def test_a_task_can_be_looked_at_like_its_function(tq: TaskQueue):
     assert add.__qualname__.endswith("<locals>.add")  # type: ignore[attr-defined]
     assert t.get_type_hints(add) == {"x": int, "y": int, "return": str}
     assert str(inspect.signature(add)) == "(x: 'int', y: 'int' = 1) -> 'str'"
-
-
-class Stamped(Task[..., t.Any]):
-    """Adds a header to each of its calls."""
-
-    def apply_async(  # type: ignore[override]
-        self, args: t.Any = None, kwargs: t.Any = None, **options: t.Any
-    ) -> AsyncResult[t.Any]:
-        return super().apply_async(args, kwargs, headers={"t": 1}, **options)
-
-
-@pytest.mark.parametrize("eager", [False, True])
-def test_all_ways_to_call_go_through_apply_async(
-    redis_url: str, client: redis.Redis, eager: bool
-):
-    site = InProcess(__name__, redis_url, client, TASKQUEUE_EAGER=eager)
-
-    @site.tq.task(base=Stamped, bind=True)
-    def headers(self: t.Any, n: int = 0) -> t.Any:
-        return dict(self.request.headers)
-
-    session = sa_orm.Session(sa.create_engine("sqlite://"))
-    with site.app.app_context():
-        with session.begin():
-            held = headers.apply_async_on_commit((1,), session=session)
-            assert not held.exists()
-        results = [
-            headers.delay(1),
-            headers.s(1).delay(),
-            site.tq.send_task(headers.name, (1,)),
-            held,
-            headers.apply_async_on_commit((1,), session=session),
-            *headers.delay_many([(1,), (2,)], queue="default"),
-        ]
-        if not eager:
-            site.run_all()
-        assert [result.get() for result in results] == [{"t": 1}] * 7
-
-
-def test_handles_of_many_calls_know_which_were_accepted(
-    redis_url: str, client: redis.Redis, tq: TaskQueue
-):
-    task = tq.task(plain)
-    with make_app(tq, redis_url).app_context():
-        both = task.delay_many([(1, 2), (3, 4)], task_id="one")
-        assert [handle.created for handle in both] == [True, False]
-
-
-def test_a_call_made_for_an_argument_is_not_held_back(
-    redis_url: str, client: redis.Redis, tq: TaskQueue
-):
-    task = tq.task(plain)
-    with make_app(tq, redis_url).app_context():
-        calls = ((task.delay(1, 2).state, 2) for _ in range(2))
-        assert [handle.args for handle in task.delay_many(calls)] == [
-            ["PENDING", 2]
-        ] * 2

@@ -15,9 +15,13 @@ from ..errors import TaskQueueError
 from ..extension import TaskQueue
 from ..result import AsyncResult
 from .code import loaded_tasks
+from .following import timeout_option
 from .jobs import report_end
 from .printing import echo_json, json_option, printable
 from .queues import queue_name
+
+_HINTS = 3
+"""Tasks named where one is not known."""
 
 
 def _json_of(kind: type, called: str) -> t.Callable[..., t.Any]:
@@ -73,12 +77,23 @@ def _instant(
 @click.option("--task-id", help="Id of the job; by default a new one.")
 @click.option("--unregistered", is_flag=True, help="Though no such task is known here.")
 @click.option("--wait", is_flag=True, help="Wait for the end, as 'wait' does.")
+@timeout_option
 @json_option
-def call(name: str, unregistered: bool, wait: bool, json: bool, **given: t.Any) -> None:
+def call(
+    name: str,
+    unregistered: bool,
+    wait: bool,
+    timeout: float | None,
+    json: bool,
+    **given: t.Any,
+) -> None:
     """Enqueue a call of the task NAME, and print the job's id.
 
-    The arguments are held against the task's signature first.
+    The arguments are held against the task's signature first. With --wait the id
+    goes to stderr, before the waiting begins.
     """
+    if timeout is not None and not wait:
+        raise click.UsageError("expected --wait with --timeout")
     extension, tasks = loaded_tasks()
     if name not in tasks and not unregistered:
         raise click.ClickException(_unknown(name, tasks))
@@ -86,7 +101,8 @@ def call(name: str, unregistered: bool, wait: bool, json: bool, **given: t.Any) 
     if not job.created:
         click.echo(f"{job.id} has not ended: nothing was enqueued.", err=True)
     if wait:
-        report_end(current_state(), job.id, None, json)
+        click.echo(job.id, err=True)
+        report_end(current_state(), job.id, timeout, json)
     elif json:
         fields = {"id": job.id, "task": name, "queue": job.queue}
         echo_json(fields | {"created": job.created})
@@ -101,15 +117,24 @@ def _enqueue(
     options: t.Any = {key: value for key, value in given.items() if value is not None}
     try:
         return extension.send_task(name, args, kwargs, **options)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, TaskQueueError) or current_state().eager:
-            raise  # Eager, it may be the task's own.
-        raise click.UsageError(printable(str(error))) from error
+    except TaskQueueError:
+        raise
+    except Exception as error:
+        if current_state().eager:  # It may be the task's own.
+            raise click.ClickException(_line(error)) from error
+        if isinstance(error, (TypeError, ValueError)):
+            raise click.UsageError(printable(str(error))) from error
+        raise
+
+
+def _line(error: Exception) -> str:
+    return printable(f"{type(error).__name__}: {error}")
 
 
 def _unknown(name: str, tasks: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, tasks)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    near = [known for known in sorted(tasks) if known.endswith(f".{name}")]
+    near = near or difflib.get_close_matches(name, tasks)
+    hint = f" Did you mean {' or '.join(near[:_HINTS])}?" if near else ""
     return (
         f"no task {name!r} is registered here.{hint}"
         " --unregistered enqueues it all the same"

@@ -21,11 +21,21 @@ _DEFAULTS = TaskOptions()
 def loaded_tasks() -> tuple[TaskQueue, Mapping[str, AnyTask]]:
     """The current app's TaskQueue, and its tasks when all modules are imported.
 
-    :raises ImportError: A module with tasks cannot be imported.
+    :raises click.ClickException: A module of ``TASKQUEUE_IMPORTS`` is missing.
+    :raises ImportError: An import inside a module with tasks fails.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     extension: TaskQueue = app.extensions["taskqueue"]
-    extension.load_tasks(app)
+    try:
+        extension.load_tasks(app)
+    except ModuleNotFoundError as error:
+        for name in extension.state.config.imports:
+            # Itself, or a package above it: not what it imports.
+            if f"{name}.".startswith(f"{error.name}."):
+                raise click.ClickException(
+                    f"expected TASKQUEUE_IMPORTS to name modules, cannot find {name!r}"
+                ) from error
+        raise
     return extension, extension.tasks
 
 

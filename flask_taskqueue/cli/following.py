@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 import typing as t
@@ -18,6 +19,9 @@ from ..web.watching import Hub, Watch
 from .printing import cut, printable, unavailable
 
 _STEPS = 1000
+
+_WORDS_MOST = 40
+"""Characters of what a job says beside the bar."""
 
 _WAIT_MOST = 3600.0
 """Seconds of one wait: threads cannot wait for ever."""
@@ -67,7 +71,7 @@ def follow(state: AppState, job_id: str, timeout: float | None = None) -> Snapsh
                     news = watch.next(min(left, _WAIT_MOST))
                 except BrokerUnavailable as error:
                     if lost is None:
-                        _say(f"{unavailable(error)}; waiting on")
+                        _say(f"{unavailable(error)} (waiting on)")
                     lost = error
                 else:
                     job, lost = (job, lost) if news is None else (news, None)
@@ -94,7 +98,8 @@ def _shown() -> t.Iterator[t.Callable[[Snapshot], None]]:
     ) as bar:
 
         def show(job: Snapshot) -> None:
-            done, bar.label = read_progress(job)
+            done, words = read_progress(job)
+            bar.label = cut(words, shutil.get_terminal_size().columns // 2)
             bar.make_step(int(done * _STEPS) - bar.pos)
             bar.render_progress()
 
@@ -111,7 +116,7 @@ def read_progress(job: Snapshot) -> tuple[float, str]:
     share = 0.0
     if _is_number(done) and _is_number(total) and total > 0:
         share = min(max(done / total, 0.0), 1.0)
-    return share, printable(cut(str(message), 40))
+    return share, printable(cut(str(message), _WORDS_MOST))
 
 
 def _is_number(value: object) -> t.TypeGuard[float]:

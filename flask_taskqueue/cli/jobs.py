@@ -30,11 +30,9 @@ from .queues import note_unknown, queue_name
 _id = click.argument("job_id", metavar="ID")
 
 
-def _state(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> str | None:
+def _state(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Any text may be a state; that of a place was meant for another option."""
-    if value in PLACES and value.upper() not in states.ENDINGS:
+    if value in PLACES and value.upper() != states.REVOKED:
         raise click.BadParameter(f"{value!r} is a place: use --place {value}")
     return value
 
@@ -66,18 +64,20 @@ def _state(
     help="Entries to leave out in front.",
 )
 @json_option
-def list_jobs(queue: str | None, place: str | None, json: bool, **page: t.Any) -> None:
+def list_jobs(
+    queue: str | None, place: str | None, state: str | None, json: bool, **page: int
+) -> None:
     """List jobs, as they stand in their queues.
 
     Waiting jobs come in the order they will run; of those that ended the one that is
     kept longest comes first. Terminated jobs are among the failed, where RQ keeps
     them.
     """
-    state = current_state()
+    app_state = current_state()
     if queue is not None:
-        note_unknown(state, queue)
+        note_unknown(app_state, queue)
     places = PLACES if place is None else (place,)
-    found = listing.jobs(state, queue=queue, places=places, **page)
+    found = listing.jobs(app_state, queue=queue, places=places, in_state=state, **page)
     if json:
         echo_json({"jobs": [_as_json(job) for job in found.jobs], "next": found.next})
         return
@@ -118,8 +118,7 @@ def show(job_id: str, args: bool, json: bool) -> None:
     Of its arguments the values named in TASKQUEUE_REDACT are hidden.
     """
     state = current_state()
-    job = _existing(snapshot(state, job_id))
-    body = _described(state, job)
+    body = _described(state, _existing(snapshot(state, job_id)))
     if args:
         body["args"], body["kwargs"] = shown_arguments(state, job_id)
     if json:
@@ -127,7 +126,7 @@ def show(job_id: str, args: bool, json: bool) -> None:
         return
     trace = body.pop("traceback")
     told = {name for name, value in body.items() if value is not None}
-    if b"return_value" in job.entry and "result_type" not in body:
+    if body["successful"] and "result_type" not in body:
         told.add("result")  # None is one, too.
     for name, value in body.items():
         if name in told:
@@ -158,7 +157,8 @@ def report_end(state: AppState, job_id: str, timeout: float | None, json: bool) 
     elif body["successful"]:
         click.echo(_result(body))
     elif not body["ready"]:
-        click.echo(f"{body['state']} after {timeout:g} s", err=True)
+        why = f": {body['held']}" if body["held"] else ""
+        click.echo(f"{body['state']} after {timeout:g} s{why}", err=True)
     else:
         error = body["error"] or {"type": "", "message": ""}
         text = f"{body['state']} {error['type']}: {error['message']}"

@@ -15,7 +15,7 @@ def group() -> None:
     """See and change jobs and queues.
 
     Exit codes: 0 done, 1 what was asked about failed, 2 wrong usage, 69 Redis
-    cannot be reached.
+    cannot be reached, or refuses.
     """
 
 

@@ -27,6 +27,8 @@ from ..options import UNSET
 from ..worker.pools import PreforkPool, SoloPool
 from ..worker.supervisor import GAVE_BACK, Supervisor, WorkerOptions
 
+logger: logging.Logger = logging.getLogger(__name__)
+
 POOLS = ("prefork", "solo")
 NOT_OFFERED = {
     "eventlet": "its authors advise against eventlet; use prefork or solo",
@@ -119,7 +121,14 @@ def group(ctx: click.Context, /, **given: t.Any) -> None:
     """
     if ctx.invoked_subcommand is None:
         app = ctx.ensure_object(ScriptInfo).load_app()
-        sys.exit(run(app, **given))
+        code = run(app, **given)
+        try:
+            # The flask command has an app context around this one: what its teardown
+            # functions raise must not take the place of the exit code.
+            ctx.find_root().close()
+        except Exception:
+            logger.exception("Teardown after the worker raised")
+        sys.exit(code)
 
 
 def run(
@@ -138,10 +147,9 @@ def run(
     if not isinstance(extension, TaskQueue):
         raise click.ClickException(f"the app {app.name!r} has no TaskQueue")
     set_up_logging(loglevel)
-    # Nothing of this context may be left when the children are forked.
-    with app.app_context():
-        extension.load_tasks(app)
-        state = extension.state
+    # In a context of their own: nothing of it is left when the children are forked.
+    extension.load_tasks(app)
+    state = extension.state_of(app)
     if pool == "solo":
         _refuse_for_solo(state, concurrency)
     options = WorkerOptions(

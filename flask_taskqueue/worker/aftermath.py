@@ -38,7 +38,7 @@ def done(client: Redis, job_id: str) -> None:
 
 
 def _call_back(executor: Executor, stored: StoredJob) -> None:
-    with context.restore(executor.state, stored.id):
+    with context.restore(executor.state, stored.id) as scope:
         try:
             call = executor.opener.open(stored, _Silent())
             if isinstance(call, Parked) or call.plain is None:
@@ -47,5 +47,6 @@ def _call_back(executor: Executor, stored: StoredJob) -> None:
             seconds, callback = call.plain.call_back("stopped")
             with executor.timer.limit(seconds, _rq.JobTimeoutException):
                 callback()
-        except Exception:
+        except BaseException as error:
+            scope.error = error
             logger.exception("The stopped callback of job %s raised", stored.id)

@@ -15,7 +15,7 @@ import time
 import typing as t
 from collections.abc import Callable
 
-from .. import signals
+from .. import context, signals
 from ..appstate import AppState
 from .board import Board, Seen
 from .limits import AlarmTimer, NoTimer, Timer
@@ -229,7 +229,9 @@ def _forget_engines(state: AppState) -> list[object]:
         goodbye on a connection that is collected, and so end it for the parent.
     """
     database = state.app.extensions.get("sqlalchemy")
-    with state.app.app_context():
+    if database is None:
+        return []
+    with context.alone(state.app):
         engines = list(getattr(database, "engines", {}).values())
     pools: list[object] = [engine.pool for engine in engines]
     for engine in engines:

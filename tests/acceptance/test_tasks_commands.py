@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -37,7 +38,7 @@ def test_a_waiting_terminal_sees_progress_and_the_result(jobs: AppFolder):
     waiting = subprocess.Popen(
         jobs.command("tasks", "wait", job_id),
         cwd=jobs.folder,
-        env=jobs.env,
+        env=jobs.env | {"COLUMNS": "30"},
         stdout=subprocess.PIPE,
         stderr=terminal,
         text=True,
@@ -61,6 +62,9 @@ def test_a_waiting_terminal_sees_progress_and_the_result(jobs: AppFolder):
     assert waiting.returncode == 0
     os.close(screen)
     os.close(terminal)
+    # Nothing wraps: each picture of the bar fits one line.
+    pictures = re.split(r"\x1b\[[^A-Za-z]*[A-Za-z]|[\r\n]", seen)
+    assert max(map(len, pictures)) <= 30
 
 
 def test_a_resumed_queue_is_served_by_idle_workers(
@@ -132,6 +136,67 @@ def test_a_reader_that_has_seen_enough_is_no_error(jobs: AppFolder):
     assert listing.stderr.read() == ""
     listing.stderr.close()
     listing.wait(20)
+
+
+def test_who_waits_is_told_that_redis_went_away(tmp_path: Path, own_server: Server):
+    folder = AppFolder(tmp_path, own_server.url)
+    call = folder.flask("tasks", "call", "jobs.add", "--args", "[1, 2]")
+    waiting = subprocess.Popen(
+        folder.command("tasks", "wait", call.stdout.strip(), "--timeout", "4"),
+        cwd=folder.folder,
+        env=folder.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with own_server.client() as client:
+        eventually(lambda: client.execute_command("PUBSUB", "CHANNELS"))
+    own_server.kill()
+    result, told = waiting.communicate(timeout=20)
+    assert (waiting.returncode, result) == (69, "")
+    lost, error = told.splitlines()
+    assert lost.startswith("cannot reach redis://")
+    assert lost.endswith(" (waiting on)")
+    assert error.startswith("Error: cannot reach redis://")
+
+
+def test_who_waits_hears_of_the_end_when_redis_is_back(
+    tmp_path: Path, own_server: Server
+):
+    folder = AppFolder(tmp_path, own_server.url)
+    call = folder.flask("tasks", "call", "jobs.add", "--args", "[1, 2]")
+    waiting = subprocess.Popen(
+        folder.command("tasks", "wait", call.stdout.strip(), "--timeout", "60"),
+        cwd=folder.folder,
+        env=folder.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with own_server.client() as client:
+        eventually(lambda: client.execute_command("PUBSUB", "CHANNELS"))
+    own_server.kill()
+    assert waiting.stderr is not None
+    assert "cannot reach" in waiting.stderr.readline()
+    own_server.start()
+    folder.worker("-c", "1", "--burst", ready=False)
+    result, told = waiting.communicate(timeout=30)
+    folder.close()
+    assert (waiting.returncode, result, told) == (0, "3\n", "")
+
+
+def test_a_full_disk_is_one_line(jobs: AppFolder):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            jobs.command("tasks", "queues"),
+            cwd=jobs.folder,
+            env=jobs.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: cannot write: No space left on device\n"
 
 
 def test_a_server_that_hangs_is_told_within_two_seconds(

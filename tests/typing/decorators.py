@@ -159,6 +159,18 @@ report.delay("1")  # type: ignore[arg-type]
 tq.register_task(Report)  # type: ignore[arg-type]
 
 
+class Mailer(Task[[str], None]):
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def run(self, to: str) -> None: ...
+
+
+t.assert_type(Mailer("mx").delay("you").get(), None)
+t.assert_type(Mailer("mx").host, str)
+Mailer()  # type: ignore[call-arg]
+
+
 @tq.task(base=Report)
 def based(text: str) -> int:
     return len(text)
