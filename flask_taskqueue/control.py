@@ -151,7 +151,7 @@ def resume(state: AppState, queue: str) -> bool:
 def _refuse_local(state: AppState, job_id: str) -> None:
     """A job that ran in the caller, and an id no job can have, are not in Redis."""
     if local_fields(state, job_id) is not None:
-        raise JobNotFound(f"there is no job {job_id!r} in Redis")
+        _check(job_id, scripts.NO_JOB)
 
 
 def _check(job_id: str, code: int) -> None:

@@ -37,7 +37,7 @@ def run(coroutine: _Coroutine) -> t.Any:
             return ended.result()
         except BaseException:
             # Nobody waits for it any more, if it has not ended.
-            pass
+            running.cancel()
             raise
 
 

@@ -24,7 +24,8 @@ LAYERS = [
     " broker.embedded broker.guardian",
     "option_values arguments jobinfo carried python_code"
     " celery_settings celery_url celery_routing celery_beat celery_readers migration",
-    "options class_options signature inside request context appstate broker.wire broker.scripts",
+    "options class_options signature inside request context appstate"
+    " broker.wire broker.scripts",
     "job places",
     "announcing links worker.limits worker.plain worker.endings",
     "producer worker.opening worker.changes worker.execution worker.outcome"

@@ -26,17 +26,26 @@ def loaded_tasks() -> tuple[TaskQueue, Mapping[str, AnyTask]]:
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     extension: TaskQueue = app.extensions["taskqueue"]
+    load_tasks(extension, app)
+    return extension, extension.tasks
+
+
+def load_tasks(extension: TaskQueue, app: Flask) -> None:
+    """Import the modules with tasks of an app.
+
+    :raises click.ClickException: A module of ``TASKQUEUE_IMPORTS`` is missing.
+    :raises ImportError: An import inside a module with tasks fails.
+    """
     try:
         extension.load_tasks(app)
     except ModuleNotFoundError as error:
-        for name in extension.state.config.imports:
+        for name in extension.state_of(app).config.imports:
             # Itself, or a package above it: not what it imports.
             if f"{name}.".startswith(f"{error.name}."):
                 raise click.ClickException(
                     f"expected TASKQUEUE_IMPORTS to name modules, cannot find {name!r}"
                 ) from error
         raise
-    return extension, extension.tasks
 
 
 @click.command("registered")

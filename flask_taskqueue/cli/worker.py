@@ -26,6 +26,7 @@ from ..extension import TaskQueue
 from ..options import UNSET
 from ..worker.pools import PreforkPool, SoloPool
 from ..worker.supervisor import GAVE_BACK, Supervisor, WorkerOptions
+from .code import load_tasks
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def run(
         raise click.ClickException(f"the app {app.name!r} has no TaskQueue")
     set_up_logging(loglevel)
     # In a context of their own: nothing of it is left when the children are forked.
-    extension.load_tasks(app)
+    load_tasks(extension, app)
     state = extension.state_of(app)
     if pool == "solo":
         _refuse_for_solo(state, concurrency)
