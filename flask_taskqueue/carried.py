@@ -160,8 +160,7 @@ def _request_context(app: Flask, carried: Carried, bound: MapAdapter | None) -> 
         raise DecodeError(f"the job's carried headers: {error!a:.200}") from error
     # TRUSTED_HOSTS is about what clients say. This host is the app's own word, or
     # was checked in the request that the job was enqueued in.
-    context.request.trusted_hosts = None
-    if context.url_adapter is None:
-        context.request.routing_exception = None
+    context.request.trusted_hosts = context.request.routing_exception = None
+    if bound is None and context.url_adapter is None:
         context.url_adapter = app.url_map.bind_to_environ(context.request.environ)
     return context

@@ -100,8 +100,8 @@ class Config:
     imports: tuple[str, ...] = _key(
         (),
         parsing.texts("a list of module names"),
-        "Modules with tasks, imported when a worker, beat or `flask tasks` starts."
-        " The app's own modules need no entry.",
+        "Modules with tasks that your app factory does not import: a worker and"
+        " `flask tasks` do. What the factory imports needs no entry.",
         shown="[]",
     )
     importable: tuple[str, ...] = _key(

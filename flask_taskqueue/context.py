@@ -9,7 +9,6 @@ import logging
 import typing as t
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import flask.globals
 from flask import Flask, has_request_context
@@ -28,18 +27,10 @@ R = t.TypeVar("R")
 _request_ctx: t.Any = vars(flask.globals).get("request_ctx", app_ctx)
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """The job that runs in this context: what it enqueues carries the same."""
-
-    app: Flask
-    carried: Carried
-    context: t.Any
-
-
-_running: contextvars.ContextVar[_Running | None] = contextvars.ContextVar(
+_running: contextvars.ContextVar[Scope | None] = contextvars.ContextVar(
     "taskqueue_carried", default=None
 )
+"""That of the job that runs in this context: what it enqueues carries the same."""
 
 _once: contextvars.ContextVar[dict[AppState, str] | None] = contextvars.ContextVar(
     "taskqueue_captured", default=None
@@ -145,6 +136,7 @@ class Scope:
 
     What a teardown function raises is logged and does not change the outcome.
 
+    :param context: An app or a request context.
     :param passing: What goes on to the caller, whoever raises it.
     :ivar error: The exception that left the job's function, for what is left at the
         end.
@@ -159,16 +151,18 @@ class Scope:
         passing: tuple[type[BaseException], ...],
     ) -> None:
         self.error: BaseException | None = None
-        self._running = _Running(state.app, carried, context)
+        self.app = state.app
+        self.carried = carried
+        self.context = context
         self._carriers = state.provided.carriers
         self._job_id = job_id
         self._passing = passing
         self._entered: list[tuple[str, ExitStack]] = []
 
     def __enter__(self) -> Scope:
-        _running.set(self._running)
+        _running.set(self)
         try:
-            self._running.context.push()
+            self.context.push()
         except BaseException as error:
             # It is pushed all the same: what comes last in it raised.
             self.error = error
@@ -188,7 +182,7 @@ class Scope:
 
     def _pop(self) -> None:
         try:
-            self._running.context.pop(self.error)
+            self.context.pop(self.error)
         except self._passing:
             raise
         except BaseException:
@@ -199,7 +193,7 @@ class Scope:
 
         :raises Exception: What one of them raises.
         """
-        values = self._running.carried.values
+        values = self.carried.values
         if not values:
             return
         for name in values:

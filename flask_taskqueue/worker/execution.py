@@ -28,6 +28,8 @@ from .plain import PlainJob
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_NOTHING = nullcontext()
+
 
 class Executor:
     """Runs jobs of one app.
@@ -140,7 +142,7 @@ class Executor:
         soft = call.request.soft_time_limit
         error = errors.SoftTimeLimitExceeded
         with (
-            plain.running() if plain else nullcontext(),
+            plain.running() if plain else _NOTHING,
             self.timer.limit(soft, _rq.JobTimeoutException if plain else error),
         ):
             around.before_start()

@@ -108,7 +108,9 @@ class Slot:
         if limit is not None:
             self._say(LIMITED)
         self._log_received(stored)
-        reporter = outcome.JobReporter(self.client, self.state, lease, self._trouble)
+        reporter = outcome.JobReporter(
+            self.client, self.state, lease, self._disconnect
+        )
         result = self.executor.run(stored, reporter)
         self.board.returned()
         self._forget_unread_replies()
@@ -138,10 +140,6 @@ class Slot:
             return stored.limit("time_limit")
         except TaskQueueError:
             return None  # the executor says what is wrong with it
-
-    def _trouble(self, error: BaseException) -> None:
-        logger.warning("What a running job said of itself was lost: %s", error)
-        self._disconnect()
 
     def _store(self, stored: StoredJob, claimed: Claimed, result: Outcome) -> Next:
         wanted = self._wanted()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import typing as t
 import zlib
 from base64 import b64encode
@@ -24,6 +25,9 @@ from . import callbacks
 from .endings import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
 
 logger: logging.Logger = logging.getLogger(__name__)
+
+QUIET = 1.0
+"""Seconds a task's words are dropped after one was lost."""
 
 
 def store(
@@ -182,6 +186,8 @@ def _cause(stored: StoredJob, error: bytes) -> str:
 class JobReporter:
     """Stores what a running task says of itself, as long as it holds its lease.
 
+    Words that are lost are told of once, until one is stored again.
+
     :param on_trouble: Called when Redis could not be reached. The task goes on: its
         word is lost, its work is not.
     """
@@ -197,19 +203,40 @@ class JobReporter:
         self._state = state
         self._lease = lease
         self._on_trouble = on_trouble
+        self._lost = ""
+        self._quiet_until = 0.0
 
     def report(self, state: str, info: bytes) -> None:
-        """Keep a state and its JSON value."""
+        """Keep a state and its JSON value.
+
+        One more of the state that was lost just now is dropped, so that a task which
+        says much is not held up by each word; another state may be its last.
+        """
+        began = time.monotonic()
+        if state == self._lost and began < self._quiet_until:
+            return
         fields = said(self._state, self._lease.id, state, info)
         try:
             with self._state.broker.errors():
                 stored = scripts.progress(self._client, self._lease, fields)
         except BrokerUnavailable as error:
+            text = "Job %s: what it says of itself is lost while Redis cannot be reached"
+            self._lose(state, began, f"{text}: %s", self._lease.id, error)
             self._on_trouble(error)
+            return
+        if stored:
+            self._lost = ""
         else:
-            if not stored:
-                # The supervisor learns it with its next renewal and stops this run.
-                logger.warning("Job %s lost its lease and still runs", self._lease.id)
+            # The supervisor learns it with its next renewal and stops this run.
+            text = "Job %s lost its lease and still runs"
+            self._lose(state, began, text, self._lease.id)
+
+    def _lose(self, state: str, began: float, text: str, *values: object) -> None:
+        if not self._lost:
+            logger.warning(text, *values)
+        self._lost, now = state, time.monotonic()
+        # A server that hangs costs a time-out: no more than half of the task's time.
+        self._quiet_until = now + max(QUIET, now - began)
 
 
 def said(state: AppState, job_id: str, name: str, info: bytes) -> dict[str, Argument]:

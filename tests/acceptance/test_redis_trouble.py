@@ -138,6 +138,29 @@ def test_a_job_ends_although_redis_was_away_when_it_did(
     assert_unharmed(worker)
 
 
+def test_what_a_job_says_while_redis_is_away_is_one_line_in_the_log(
+    ours: AppFolder, tasks: t.Any, own_server: Server, tmp_path: Path
+):
+    worker = ours.worker("-c", "1")
+    words, on = tmp_path / "words", tmp_path / "words.on"
+    on.touch()
+    result = tasks.tell.delay(str(words))
+    eventually(lambda: words.exists() and result.info)
+    own_server.stop()
+    lost = "is lost while Redis cannot be reached"
+    worker.await_line(lost)
+    before = len(words.read_text())
+    # Long enough for it to try again in vain.
+    eventually(lambda: len(words.read_text()) > before + 4000, timeout=GOES_ON)
+    own_server.start()
+    last = int(words.read_text().split()[-1])
+    eventually(lambda: result.info.get("current", 0) > last, timeout=GOES_ON)
+    on.unlink()
+    assert result.get(timeout=GOES_ON) is None
+    assert worker.output.count(lost) == 1
+    assert_unharmed(worker)
+
+
 def test_a_dead_child_is_dealt_with_when_redis_is_back(
     ours: AppFolder, tasks: t.Any, own_server: Server, tmp_path: Path
 ):

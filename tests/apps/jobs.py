@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -80,6 +81,17 @@ def hold(path: str) -> str:
     while Path(path).exists():
         time.sleep(0.005)
     return "released"
+
+
+@tq.task
+def tell(path: str) -> None:
+    """Say how far it is, and note each word, while a file ``path + ".on"`` exists."""
+    for said in itertools.count(1):
+        current_task.progress(said, 0)
+        note(path, str(said))
+        time.sleep(0.002)
+        if not Path(path + ".on").exists():
+            return
 
 
 @tq.task
