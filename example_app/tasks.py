@@ -19,7 +19,7 @@ from .models import Report, db
 @shared_task(bind=True)
 def summarize(self: Task[..., t.Any], report_id: str) -> dict[str, t.Any]:
     """Fill a report. Safe to run again, as any task should be."""
-    report = db.session.get_one(Report, report_id)
+    report = db.session.scalars(db.select(Report).filter_by(id=report_id)).one()
     size, due = Path(report.path).stat().st_size, 0.0
     with Path(report.path).open("rb") as raw:
         lines = csv.reader(io.TextIOWrapper(raw, "utf-8-sig", newline=""))
@@ -40,7 +40,8 @@ def summarize(self: Task[..., t.Any], report_id: str) -> dict[str, t.Any]:
 @shared_task(autoretry_for=(OSError,), retry_backoff=True, max_retries=5)
 def send_link(report_id: str) -> None:
     """Mail where the report is; what SMTP says against it is an ``OSError``."""
-    report, config = db.session.get_one(Report, report_id), current_app.config
+    report = db.session.scalars(db.select(Report).filter_by(id=report_id)).one()
+    config = current_app.config
     message = EmailMessage()
     message["Subject"] = f"{report.title}: {report.rows} rows"
     message["From"], message["To"] = config["MAIL_SENDER"], report.email

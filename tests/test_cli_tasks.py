@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 import sys
@@ -13,23 +12,17 @@ from pathlib import Path
 import click
 import pytest
 import redis
-from click.testing import CliRunner, Result
+from click.testing import Result
 from flask import Flask
-from flask.testing import FlaskCliRunner
 from rq import Queue
 
 from flask_taskqueue import Task, TaskQueue
 
+from .commands import runner
 from .running import InProcess, claim
 from .servers import Server, free_port
 
 Client = t.Any
-
-# Before 8.2 click mixes the two streams unless told otherwise.
-_APART = (
-    {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters
-    else {}
-)  # fmt: skip
 
 JOB_KEYS = {
     "id", "task", "state", "place", "held", "ready", "successful", "result", "error",
@@ -50,8 +43,7 @@ class Site(InProcess):
 
     def flask(self, *args: str, **options: t.Any) -> Result:
         """Run ``flask tasks``."""
-        runner = FlaskCliRunner(self.app, **t.cast(t.Any, _APART))
-        return runner.invoke(args=["tasks", *args], **options)
+        return runner(self.app).invoke(args=["tasks", *args], **options)
 
     def json(self, *args: str, code: int = 0) -> t.Any:
         """The document a command prints."""
@@ -415,11 +407,10 @@ def test_what_a_task_raises_in_eager_mode_is_one_line(
 
 def test_a_missing_module_with_tasks_is_one_line(redis_url: str, client: redis.Redis):
     site = Site(redis_url, client, TASKQUEUE_IMPORTS=["flask", "flask.no.such"])
-    runner = FlaskCliRunner(site.app, **t.cast(t.Any, _APART))
     for done in (
         site.flask("registered"),
         site.flask("call", "pkg.add", "--args", "[1]"),
-        runner.invoke(args=["worker", "--burst"]),
+        runner(site.app).invoke(args=["worker", "--burst"]),
     ):
         assert (done.exit_code, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()

@@ -22,6 +22,8 @@ from flask_taskqueue.celery_settings import KEYS, NO_COUNTERPART, OPTIONS, name_
 from flask_taskqueue.cli.worker import group as worker_group
 from flask_taskqueue.migration import translate
 
+from .commands import runner
+
 ROOT = Path(__file__).parents[1]
 
 # Of Celery 5.7: those its documentation names, and those only its code does.
@@ -158,7 +160,7 @@ def to_mail(name, args, kwargs, options, task=None):
 
 
 def run(app: Flask, *args: str) -> t.Any:
-    return app.test_cli_runner().invoke(args=["tasks", "migrate-config", *args])
+    return runner(app).invoke(args=["tasks", "migrate-config", *args])
 
 
 @pytest.fixture
