@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import typing as t
 import weakref
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from flask import Flask, current_app
 
+from . import missing_url
 from .broker import embedded
 from .broker.connection import Broker
 from .broker.wire import NewJob
@@ -133,18 +135,26 @@ class AppState:
         """Where Redis is; ``embedded://`` comes with its directory."""
         url = self.config.url
         if url is None:
-            if not (self.app.debug or self.app.testing or _from_flask_command()):
-                raise ConfigError(
-                    "TASKQUEUE_URL is not set. While developing (debug, testing, the"
-                    " flask command) a private server is started; any other process"
-                    " needs the URL of the Redis its workers use, e.g."
-                    " TASKQUEUE_URL='redis://localhost:6379/0'"
-                )
+            if not self._is_developing:
+                raise ConfigError(missing_url.needed(os.environ))
             url = "embedded://"
         if url in ("embedded://", "embedded:"):
             directory: Path = embedded.default_directory(self.app.instance_path)
             return f"embedded://{directory}"
         return url
+
+    def warn_without_url(self) -> None:
+        """Warn of a ``TASKQUEUE_URL`` that a web server lacks, or that nobody reads."""
+        if self.config.url is None:
+            # Eager calls need none.
+            relaxed = self._is_developing or self.config.eager
+            text = missing_url.warning(os.environ, sys.modules, relaxed)
+            if text:
+                logger.warning("%s", text)
+
+    @property
+    def _is_developing(self) -> bool:
+        return self.app.debug or self.app.testing or _from_flask_command()
 
     @property
     def signer(self) -> Signer | None:

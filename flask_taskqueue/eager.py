@@ -18,7 +18,8 @@ from .worker import callbacks
 from .worker.endings import Failed, Retried, Succeeded
 from .worker.execution import Executor
 from .worker.limits import NoTimer
-from .worker.outcome import end_of, said
+from .worker.outcome import end_of
+from .worker.reporter import said
 
 WORKER = "eager"
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime
 
+from click import ClickException
+
 
 class TaskQueueError(Exception):
     """Root of the package's exceptions."""
 
 
-class ConfigError(TaskQueueError, ValueError):
+class ConfigError(TaskQueueError, ClickException, ValueError):
     """A configuration value cannot be used. The message names its key."""
+
+    # Click's, because it is raised where an app is made: no code of ours is between
+    # that and the ``flask`` command, which shows no other exception in one line.
 
 
 class BrokerUnavailable(TaskQueueError, ConnectionError):

@@ -74,7 +74,9 @@ class TaskQueue:
                 f"the app {app.name!r} has a TaskQueue already: call init_app once"
             )
         config = load_config(app.config, self._settings)
-        self._states[app] = AppState(app, config, self._registry, self._provided)
+        state = AppState(app, config, self._registry, self._provided)
+        state.warn_without_url()
+        self._states[app] = state
         app.extensions["taskqueue"] = self
         from . import cli, web
 
@@ -237,10 +239,11 @@ class TaskQueue:
         from . import web
 
         first = self._provided.authorize_status is None
-        self._provided.authorize_status = function
         for app, state in self._states.items():
             if first and state.config.status_prefix is not None:
+                # Flask refuses once the app has served a request.
                 web.open_status(app, state.config.status_prefix)
+        self._provided.authorize_status = function
         return function
 
     def send_task(
@@ -280,8 +283,14 @@ class TaskQueue:
         """The handle of a job."""
         return AsyncResult(id, self.state)
 
-    def accepted(self, result: Handle[t.Any]) -> Response:
-        """A view's answer to a call that takes longer: 202, and where to ask."""
+    def accepted(self, result: Handle[t.Any] | str) -> Response:
+        """A view's answer to a call that takes longer: 202, and where to ask.
+
+        :param result: The job, or its id.
+        :raises TypeError: It is neither.
+        """
         from .web import status
 
-        return status.accepted(self.state, result)
+        state = self.state
+        handle = result if isinstance(result, Handle) else Handle(result, state)
+        return status.accepted(state, handle)

@@ -6,6 +6,7 @@ import typing as t
 from base64 import b64decode
 from functools import cached_property
 
+from flask import Flask
 from redis.exceptions import RedisError, ResponseError
 
 from . import keys, serializer, states
@@ -37,6 +38,11 @@ class Snapshot:
         self.stored = stored
         self.entry = entry
         self.last_id = last_id
+
+    @property
+    def app(self) -> Flask:
+        """The app that reads it."""
+        return self._app_state.app
 
     @cached_property
     def state(self) -> str:

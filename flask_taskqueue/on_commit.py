@@ -47,6 +47,7 @@ def holding(state: AppState, session: AnySession | None) -> Iterator[None]:
     begun a transaction.
 
     :param session: ``None`` is Flask-SQLAlchemy's ``db.session``.
+    :raises ConfigError: ``TASKQUEUE_URL`` is missing in a web process.
     :raises RuntimeError: There is no session, or it can only be rolled back.
     :raises TypeError: It is no session.
     """
@@ -54,6 +55,8 @@ def holding(state: AppState, session: AnySession | None) -> Iterator[None]:
     if transaction is None:
         yield
         return
+    if not state.eager and state.outbox is None:
+        _ = state.broker  # Opens nothing. What is wrong is told before the commit.
     with gathered_by(lambda call: _hold(transaction, call)):
         yield
 

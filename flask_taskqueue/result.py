@@ -38,11 +38,14 @@ class AsyncResult(t.Generic[R_co]):
 
     :param id: The job's.
     :param state: What app it belongs to; the current one's by default.
+    :raises TypeError: The id is no ``str``.
     """
 
     def __init__(
         self, id: str, state: AppState | None = None, *, created: bool = True
     ) -> None:
+        if not isinstance(id, str):
+            raise TypeError(f"expected the id of a job, a str, got {id!r}")
         self.id = id
         self.created = created
         """``False`` when a call with this id found a job that had not ended."""

@@ -18,6 +18,7 @@ from flask_taskqueue.worker import outcome
 from flask_taskqueue.worker.endings import Outcome
 from flask_taskqueue.worker.execution import Executor
 from flask_taskqueue.worker.limits import NoTimer
+from flask_taskqueue.worker.reporter import JobReporter
 
 _calls = itertools.count(1)
 WORKER = "host.4711.abc"
@@ -34,7 +35,7 @@ def claim(
 def run(state: AppState, client: redis.Redis, claimed: Claimed) -> Outcome:
     """Run a claimed job and store how it ended."""
     job = StoredJob(claimed.lease.id, claimed.fields, claimed.lease.queue)
-    reporter = outcome.JobReporter(client, state, claimed.lease, lambda error: None)
+    reporter = JobReporter(client, state, claimed.lease, lambda error: None)
     ended = Executor(state, WORKER, NoTimer(), client).run(job, reporter)
     accepted, _ = outcome.store(client, state, job, claimed.lease, ended, None)
     assert accepted

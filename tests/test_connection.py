@@ -110,6 +110,38 @@ def test_bad_url_is_a_config_error_without_the_password(url):
 
 
 @pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://h:abc", "the port is no number from 1 to 65535"),
+        ("redis://h:0", "the port is no number from 1 to 65535"),
+        ("redis://:pw@h:70000", "the port is no number from 1 to 65535"),
+        ("redis+sentinel://h1:x/s", "the port is no number from 1 to 65535"),
+        ("redis://h/mail", "the database is no number"),
+        ("redis+sentinel://h1", "there is no service"),
+        ("redis+sentinel://,h2/s", "there is no host"),
+        ("unix://", "there is no path"),
+        ("redis://h?protocol=3", "the option protocol is not accepted"),
+    ],
+)
+def test_a_bad_url_is_told_what_is_wrong_with_it(url: str, reason: str):
+    with pytest.raises(ConfigError) as caught:
+        Broker(url)
+    assert f": {reason}" in str(caught.value)
+    assert ("option" in str(caught.value)) == ("option" in reason)
+
+
+def test_a_database_the_server_lacks_is_a_config_error(own_server: Server):
+    url = own_server.url.removesuffix("/0") + "/99"
+    text = "'TASKQUEUE_URL' to name a database that the server has, got 99"
+    broker = Broker(url)
+    with pytest.raises(ConfigError, match=text), broker.errors():
+        broker.producer.ping()
+    with pytest.raises(ConfigError, match=text):
+        check_server(broker.worker())
+    broker.close()
+
+
+@pytest.mark.parametrize(
     ("url", "expected"),
     [
         pytest.param("redis://h:1/0", "redis://h:1/0", id="none"),

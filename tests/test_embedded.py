@@ -199,7 +199,7 @@ def test_server_is_private_and_keeps_what_it_is_told(join, directory):
         assert client.config_get(*wanted) == wanted
 
 
-def test_the_notice_is_logged_once(join, directory):
+def test_the_notice_is_logged_once_by_who_starts_the_server(join, directory):
     user = join()
     address = user.answer()
     user.say("ensure")
@@ -207,6 +207,10 @@ def test_the_notice_is_logged_once(join, directory):
     notice = embedded.notice(directory)
     assert str(directory) in notice
     assert "TASKQUEUE_URL" in notice
+    # Nothing is new to whoever finds the server running.
+    second = join()
+    assert second.answer() == address
+    assert second.leave() == ""
     assert user.leave() == f"WARNING {notice}\n"
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from flask import Response, current_app, has_app_context, has_request_context, session
+from flask import Response, g, has_app_context, has_request_context, session
 from flask.json.provider import DefaultJSONProvider
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, TestResponse
 
 from flask_taskqueue import AsyncResult, Task
@@ -178,6 +179,15 @@ def test_headers_of_a_stream(site: Site):
         "X-Accel-Buffering": "no",
     }
     stream.close()
+
+
+def test_a_job_whose_state_cannot_be_read_is_the_404_of_the_job(site: Site):
+    result = site.add.delay(1, 2)
+    site.client.hset(f"rq:job:{result.id}", "status", b"\xff")
+    asked = site.get(result.id)
+    for path in (f"{result.id}/events", f"{result.id}?wait=5"):
+        answer = site.get(path, headers={"Last-Event-ID": "x"})
+        assert (answer.status_code, answer.data) == (404, asked.data)
 
 
 def test_a_job_that_has_ended_is_told_at_once(site: Site):
@@ -452,6 +462,88 @@ def test_what_the_app_adds_to_a_wait_is_kept(site: Site):
     assert int(answer.headers["Content-Length"]) == len(answer.data)
 
 
+def test_what_the_app_sets_comes_before_what_a_wait_sets(site: Site):
+    @site.app.after_request
+    def add(answer: Response) -> Response:
+        if answer.is_json:
+            assert answer.get_json()["id"]
+        answer.add_etag()  # of the body it has then
+        answer.headers["Cache-Control"] = "private, max-age=5"
+        answer.headers["Content-Type"] = "application/vnd.shop+json"
+        answer.headers.add("Vary", "Cookie")
+        answer.headers.pop("Retry-After", None)
+        return answer
+
+    result = site.add.delay(1, 2)
+    pending = site.get(f"{result.id}?wait=0.01")
+    assert "Retry-After" not in pending.headers
+    assert "ETag" not in pending.headers
+    site.soon(site.run_all)
+    answer = site.get(f"{result.id}?wait=20")
+    whole = site.get(result.id)
+    assert answer.data == whole.data
+    assert dict(answer.headers) == dict(whole.headers)
+    assert answer.headers["Content-Type"] == "application/vnd.shop+json"
+    assert answer.headers["Cache-Control"] == "private, max-age=5"
+
+
+def test_a_wait_is_streamed_to_what_the_app_does_with_answers(site: Site):
+    seen: list[bool] = []
+
+    @site.app.after_request
+    def note(answer: Response) -> Response:
+        seen.append(answer.is_streamed and not answer.is_json)
+        return answer
+
+    assert site.get(f"{site.add.delay(1, 2).id}?wait=0.01").is_json
+    assert seen == [True]
+
+
+class Marked(Response):
+    """An app's own response, which marks what it sends."""
+
+    def get_wsgi_headers(self, environ: t.Any) -> Headers:
+        headers = super().get_wsgi_headers(environ)
+        headers["X-Mark"] = "own"
+        return headers
+
+
+@pytest.mark.parametrize("query", ["", "?wait=20", "/events"])
+def test_an_app_has_responses_of_its_own(redis_url, client, query: str):
+    site = Site(redis_url, client)
+    site.app.response_class = Marked
+    with site.app.app_context():
+        result = site.add.delay(1, 2)
+        site.soon(site.run_all).join() if not query else site.soon(site.run_all)
+        answer = site.get(result.id + query)
+        assert answer.headers["X-Mark"] == "own"
+        assert b'"result":3' in answer.data.replace(b" ", b"")
+
+
+def test_what_the_app_does_at_the_end_of_a_request_is_done_once(redis_url, client):
+    site = Site(redis_url, client)
+    with site.app.app_context():
+        result = site.add.delay(1, 2)
+    left: list[str] = []
+
+    @site.app.before_request
+    def begin() -> None:
+        g.db = "db"
+
+    @site.app.teardown_appcontext
+    def end(error: BaseException | None) -> None:
+        left.append(g.db)
+
+    assert site.get(f"{result.id}?wait=0.1").get_json()["state"] == "PENDING"
+    assert left == ["db"]
+    stream = site.stream(result)
+    stream.read()
+    start(site)
+    assert stream.read() == [state("STARTED")]
+    stream.close()
+    assert left == ["db", "db"]
+
+
 @pytest.fixture
 def small(redis_url: str, client: redis.Redis) -> Iterator[Site]:
     """A site that holds one stream at once."""
@@ -494,6 +586,20 @@ def test_a_stream_that_has_ended_counts_no_more(small: Site):
         assert small.get(f"{result.id}?wait=20").get_json()["ready"]
         assert small.stream(result).rest()
         assert small.get(f"{UNKNOWN}/events").status_code == 404
+
+
+def test_a_slow_reader_of_the_end_counts_no_more(small: Site):
+    result = small.add.delay(1, 2)
+    stream = small.stream(result)
+    stream.read()
+    small.run_all()
+    # It has the last part, and does not ask whether there is another.
+    assert [event.name for event in stream.read()] == ["state", "end"]
+    late = small.stream(result)
+    assert [event.name for event in late.read()] == ["state", "end"]
+    assert not refused(small.get(f"{result.id}/events"))
+    stream.close()
+    late.close()
 
 
 def test_an_answer_that_is_never_asked_for_counts_no_more(small: Site):
@@ -590,6 +696,37 @@ def test_a_forked_child_listens_by_itself(site: Site):
     assert os.waitpid(pid, 0)[1] == 0
     site.run_all()
     assert stream.rest()[-1].data["result"] == 3
+
+
+def test_a_forked_child_closes_what_it_inherits(site: Site):
+    stream = site.stream(site.add.delay(1, 2))
+    stream.read()
+    hub = watching.hub_of(site.tq.state)
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with hub._lock:  # as a thread that watches does, for moments
+            held.set()
+            forked.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads and fork
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.alarm(10)
+            stream.close()
+            code = 0
+        finally:
+            os._exit(code)
+    forked.set()
+    thread.join()
+    assert os.waitpid(pid, 0)[1] == 0
+    stream.close()
 
 
 def restart(server: Server, client: redis.Redis) -> None:
@@ -744,15 +881,13 @@ def _lose(site: Site, lease: Lease) -> None:
     assert scripts.sweep(site.client, gap=6, lease=10, most=10).recovered
 
 
-def test_a_stream_is_written_as_the_app_writes_json_in_its_context(site: Site):
+@pytest.mark.parametrize("query", ["?wait=20", "/events"])
+def test_a_late_answer_is_written_as_the_app_writes_json(site: Site, query: str):
     class Named(DefaultJSONProvider):
         def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
-            assert current_app.name == "eventsapp"
-            return super().dumps(obj, **kwargs)
+            return super().dumps(obj, **kwargs).replace("add", self._app.name)
 
     site.app.json = Named(site.app)
     result = site.add.delay(1, 2)
-    stream = site.stream(result)
-    stream.read()
-    site.run_all()
-    assert stream.rest()[-1].name == "end"
+    site.soon(site.run_all)
+    assert b'"eventsapp"' in site.get(result.id + query).data

@@ -19,7 +19,7 @@ ROOT = Path(flask_taskqueue.__file__).parent
 LAYERS = [
     "errors states keys signals hooks coroutines _rq worker beat broker",
     "config parsing content serializer signing stored_error retry patterns discovery"
-    " readable routing joblog"
+    " readable routing joblog missing_url"
     " beat.schedules broker.url broker.trouble broker.held broker.connection"
     " broker.embedded broker.guardian",
     "option_values arguments jobinfo carried python_code"
@@ -29,12 +29,12 @@ LAYERS = [
     "job places",
     "announcing links worker.limits worker.plain worker.endings",
     "producer worker.opening worker.changes worker.execution worker.outcome"
-    " worker.aftermath worker.callbacks beat.service",
+    " worker.aftermath worker.callbacks worker.reporter beat.service",
     "worker.board worker.loop control inspector counts listing metrics worker.waiting"
     " worker.lines",
     "result eager dispatch on_commit worker.pools",
     "task named registry worker.upkeep worker.burial worker.staff worker.supervisor",
-    "web.describe web.permission web.answers web.watching",
+    "web.describe web.permission web.answers web.openapi web.watching",
     "web.waiting web.events web.status web.pages web.dashboard",
     "web cli",
     "extension",

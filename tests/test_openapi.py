@@ -66,12 +66,7 @@ def _again(self: Task[[], None]) -> t.NoReturn:
 
 def schema_of(app: Flask) -> t.Any:
     """The file as the app serves it."""
-    # schemathesis does not look where the file was when it reads "..".
-    config = schemathesis.Config.from_dict({"base-url": "http://localhost/tasks"})
-    with app.test_client().get(FILE) as answer:
-        schema = schemathesis.openapi.from_dict(answer.get_json(), config=config)
-    schema.app = app
-    return schema
+    return schemathesis.openapi.from_wsgi(FILE, app)
 
 
 @pytest.fixture(params=[False, True], ids=["open", "guarded"])
@@ -98,6 +93,14 @@ def test_the_file_is_below_the_prefix_and_may_be_kept(site: Site):
     tag = {"If-None-Match": answer.headers["ETag"]}
     with page.get(FILE, headers=tag) as again:
         assert again.status_code == 304
+
+
+def test_the_server_is_where_the_endpoint_is(site: Site):
+    page = site.app.test_client()
+    for base, prefix in (("", "/tasks"), ("http://localhost/shop/", "/shop/tasks")):
+        answer = page.get(FILE, base_url=base or None)
+        (server,) = answer.get_json()["servers"]
+        assert server["url"] == prefix
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=str)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from flask import Flask, render_template_string
+from flask import Flask, abort, render_template_string
 
 from flask_taskqueue import AsyncResult, Task
 from flask_taskqueue.web import pages
@@ -265,6 +265,44 @@ def test_an_authoriser_decides_whether_the_bar_is_live(site: Site):
     other = site.work.apply_async(task_id="other", headers={"owner": "you"})
     assert site.page(mine).the("task-progress")["data-url"] == "/tasks/mine"
     assert is_static(site.page(other))
+
+
+def test_who_may_revoke_but_not_read_has_no_live_bar(site: Site):
+    site.tq.authorize_status(lambda job: {"revoke"})
+    assert is_static(site.page(site.work.delay()))
+
+
+def test_an_authoriser_that_aborts_or_fails_does_not_take_the_page_with_it(
+    site: Site, caplog: pytest.LogCaptureFixture
+):
+    result = site.work.delay()
+    site.tq.authorize_status(lambda job: abort(401))
+    assert is_static(site.page(result))
+    assert caplog.records == []
+    site.tq.authorize_status(lambda job: {}["user"])
+    assert is_static(site.page(result))
+    (record,) = caplog.records
+    assert record.exc_info
+    assert record.__dict__["job_id"] == result.id
+
+
+def test_a_screen_reader_is_told_the_state_and_not_each_message(site: Site):
+    page = site.while_running({"current": 1, "total": 2, "message": "row 1"})
+    (status,) = [e for e in page.elements if e.attributes.get("role") == "status"]
+    assert status.attributes["data-part"] == "text"
+    assert "row 1" in page.texts
+
+
+def test_the_bar_is_static_in_an_app_that_matches_hosts(redis_url, client):
+    app = Flask("hosts", host_matching=True, static_folder=None)
+    site = Site(redis_url, client, app)
+    with app.app_context():
+        result = site.work.delay()
+        assert is_static(site.page(result))
+        with app.test_request_context():
+            answer = site.tq.accepted(result)
+        assert answer.get_json()["links"] == {}
+        assert "Location" not in answer.headers
 
 
 def test_the_bar_is_static_outside_a_request(site: Site):

@@ -114,6 +114,25 @@ def test_a_job_that_cannot_be_read_looks_like_unknown_to_who_is_refused(site: Si
     assert "cannot be read" in site.get(result.id).get_json(force=True)["detail"]
 
 
+@pytest.mark.parametrize("query", ["", "/events", "?wait=5"])
+@pytest.mark.parametrize("field", ["origin", "status", "tq_headers"])
+def test_a_job_whose_fields_are_no_text_looks_like_unknown_to_who_is_refused(
+    site: Site, field: str, query: str
+):
+    site.says = False
+    result = site.add.delay(1, 2)
+    site.client.hset(f"rq:job:{result.id}", field, b"\xff")
+    assert answer_of(site.get(result.id + query)) == answer_of(site.get(UNKNOWN))
+    assert answer_of(site.delete(result.id)) == answer_of(site.get(UNKNOWN))
+
+
+def test_a_job_of_which_nobody_can_say_whose_it_is_looks_like_unknown(site: Site):
+    result = site.add.delay(1, 2)
+    site.client.hset(f"rq:job:{result.id}", "origin", b"\xff")
+    assert answer_of(site.get(result.id)) == answer_of(site.get(UNKNOWN))
+    assert site.asked == []
+
+
 def test_a_known_answer_is_compared_after_the_authoriser_was_asked(site: Site):
     result = site.add.delay(1, 2)
     site.run_all()
@@ -132,6 +151,37 @@ def test_ids_of_any_form_answer(site: Site):
             "self": f"/tasks/{job_id}",
             "events": f"/tasks/{job_id}/events",
         }
+
+
+def test_a_job_of_the_name_of_the_static_files_is_streamed(site: Site):
+    site.add.apply_async((1, 2), task_id="static")
+    answer = site.get("static/events")
+    assert b"PENDING" in next(answer.iter_encoded())
+    answer.close()
+    with site.get("static/taskqueue.js") as script:
+        assert script.mimetype == "text/javascript"
+
+
+def _abort(job: JobInfo) -> bool:
+    abort(401)
+
+
+def _break(job: JobInfo) -> bool:
+    raise LookupError("no such user")
+
+
+@pytest.mark.parametrize("refuse", [lambda job: False, _abort, _break])
+def test_an_accepted_job_says_nothing_to_who_is_refused(site: Site, refuse):
+    # Somebody else's: the id was taken.
+    result = site.add.apply_async((1, 2), task_id="order-17")
+    site.tq.authorize_status(refuse)
+    with site.app.test_request_context():
+        answer = site.tq.accepted(result)
+    assert answer.status_code == 202
+    assert answer.get_json() == {
+        "id": "order-17",
+        "links": {"self": "/tasks/order-17", "events": "/tasks/order-17/events"},
+    }
 
 
 def test_an_accepted_job_of_any_form_is_linked_to(site: Site):
@@ -179,6 +229,23 @@ def test_an_authoriser_may_come_before_or_after_the_app(redis_url, client):
         with app.app_context():
             tq.send_task("add", (1, 2), task_id="order-17")
             assert app.test_client().get("/tasks/order-17").status_code == 200
+            tq.state.broker.close()
+
+
+def test_an_authoriser_that_comes_too_late_changes_nothing(redis_url, client):
+    tq = TaskQueue(url=redis_url)
+    apps = [Flask("fresh"), Flask("begun")]
+    for app in apps:
+        tq.init_app(app)
+    apps[1].test_client().get("/")
+    with pytest.raises(AssertionError, match="can no longer be called"):
+        tq.authorize_status(lambda job: True)
+    for app in apps:
+        with app.app_context():
+            tq.send_task("add", (1, 2), task_id="order-17")
+            assert app.test_client().get("/tasks/order-17").status_code == 404
+            result = tq.send_task("add", (1, 2))
+            assert app.test_client().get(f"/tasks/{result.id}").status_code == 200
             tq.state.broker.close()
 
 
@@ -309,6 +376,35 @@ def test_who_may_only_revoke_sees_nothing(site: Site):
     assert (answer.status_code, answer.data) == (204, b"")
     assert result.state == "REVOKED"
     assert site.get(result.id).status_code == 404
+
+
+class Meanwhile:
+    """An authoriser that allows all, and while it thinks something else happens."""
+
+    def __init__(self, happens: t.Callable[[JobInfo], object]) -> None:
+        self.happens = happens
+
+    def __call__(self, job: JobInfo) -> set[str]:
+        self.happens(job)
+        return {"read", "revoke"}
+
+
+def test_a_job_that_goes_while_it_is_revoked_is_unknown(site: Site):
+    result = site.add.delay(1, 2)
+    site.tq.authorize_status(Meanwhile(lambda job: result.forget()))
+    assert answer_of(site.delete(result.id)) == answer_of(site.get(UNKNOWN))
+
+
+def test_another_job_that_took_the_id_while_it_is_revoked_is_not_shown(site: Site):
+    result = site.add.delay(1, 2)
+    site.run_all()
+
+    def replace(job: JobInfo) -> None:
+        site.add.apply_async((3, 4), task_id=result.id)
+        site.run_all()
+
+    site.tq.authorize_status(Meanwhile(replace))
+    assert answer_of(site.delete(result.id)) == answer_of(site.get(UNKNOWN))
 
 
 def test_a_word_that_is_no_flag_is_refused(site: Site):

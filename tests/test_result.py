@@ -194,6 +194,12 @@ def test_an_id_no_bytes_can_hold_is_unknown(app: Flask, job_id: str, eager: bool
     result.forget()
 
 
+@pytest.mark.parametrize("job_id", [None, 7, b"id"])
+def test_what_is_no_id_is_refused_at_once(job_id: t.Any):
+    with pytest.raises(TypeError, match="expected the id of a job, a str, got"):
+        AsyncResult(job_id)
+
+
 def test_the_name_of_a_plain_job_is_without_its_arguments(
     app: Flask, client: redis.Redis
 ):

@@ -35,6 +35,7 @@ from flask_taskqueue.worker.callbacks import dropped
 from flask_taskqueue.worker.execution import Executor
 from flask_taskqueue.worker.limits import NoTimer
 from flask_taskqueue.worker.loop import Place, Slot
+from flask_taskqueue.worker.reporter import JobReporter
 
 from .running import WORKER, InProcess, claim
 
@@ -262,7 +263,7 @@ def test_no_job_is_taken_while_receivers_hear_of_links(site: InProcess):
     claimed = claim(site.client)
     assert claimed is not None
     stored = StoredJob(first.id, claimed.fields, "default")
-    reporter = outcome.JobReporter(
+    reporter = JobReporter(
         site.client, site.tq.state, claimed.lease, lambda error: None
     )
     ended = Executor(site.tq.state, WORKER, NoTimer()).run(stored, reporter)

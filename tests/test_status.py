@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 from flask import Response
+from flask.json.provider import DefaultJSONProvider
 from flask.testing import FlaskClient
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -414,6 +415,27 @@ def test_a_result_no_text_can_hold_is_named_by_its_type(site: Site):
     assert (found["result"], found["result_type"]) == (None, "str")
 
 
+def test_an_error_no_text_can_hold_is_shown_as_far_as_it_goes(site: Site):
+    site.app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    result = site.fail.delay("no \ud800")
+    site.run_all()
+    assert body(site.get(result.id))["error"]["message"] == "no ?"
+
+
+def test_a_job_is_written_once(site: Site):
+    class Counting(DefaultJSONProvider):
+        def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
+            written.append(obj)
+            return super().dumps(obj, **kwargs)
+
+    written: list[object] = []
+    result = site.add.delay(1, 2)
+    site.run_all()
+    site.app.json = Counting(site.app)
+    assert body(site.get(result.id))["result"] == 3
+    assert len(written) == 1
+
+
 class Trap:
     """Unpickling one makes a file."""
 
@@ -509,6 +531,39 @@ def test_a_job_that_is_gone_is_accepted_no_more(site: Site):
     with site.app.test_request_context():
         answer = site.tq.accepted(result)
     assert answer.status_code == 404
+
+
+def test_a_job_that_cannot_be_read_is_accepted_no_more(site: Site):
+    for field in ("origin", "status"):
+        result = site.add.delay(1, 2)
+        site.client.hset(f"rq:job:{result.id}", field, b"\xff")
+        with site.app.test_request_context():
+            assert site.tq.accepted(result).status_code == 404
+
+
+def test_a_call_is_accepted_though_redis_went_away_since(
+    own_server: Server, client: redis.Redis
+):
+    site = Site(own_server.url, client)
+    with site.app.app_context():
+        result = site.add.delay(1, 2)
+        own_server.stop()
+        with site.app.test_request_context():
+            answer = site.tq.accepted(result)
+    assert answer.status_code == 202
+    assert answer.get_json() == {"id": result.id, "links": links(result.id)}
+    assert answer.headers["Location"] == f"/tasks/{result.id}"
+
+
+def test_an_id_is_accepted_as_its_result_is(site: Site):
+    result = site.add.delay(1, 2)
+    with site.app.test_request_context():
+        by_id, by_result = (site.tq.accepted(what) for what in (result.id, result))
+        assert by_id.status_code == 202
+        assert by_id.data == by_result.data
+        assert by_id.headers == by_result.headers
+        with pytest.raises(TypeError, match="expected the id of a job, a str, got"):
+            site.tq.accepted(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(params=["refused", "silent"])

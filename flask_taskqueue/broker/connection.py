@@ -18,7 +18,12 @@ from redis.sentinel import Sentinel
 from ..errors import BrokerUnavailable, ConfigError, TaskQueueError
 from . import embedded
 from .held import BlockingCall, Subscription, ask
-from .trouble import Backoff, is_connection_trouble, is_unavailable
+from .trouble import (
+    Backoff,
+    is_connection_trouble,
+    is_no_database,
+    is_unavailable,
+)
 from .url import mask, parse
 
 __all__ = [
@@ -156,12 +161,15 @@ class Broker:
 
         :raises BrokerUnavailable: Redis cannot be reached, does not answer in time,
             or is in a state in which it stores nothing.
+        :raises ConfigError: It has no database of the number in the URL.
         """
         try:
             yield
         except TaskQueueError:
             raise
         except (OSError, redis.RedisError) as error:
+            if is_no_database(error):
+                raise _no_database(self._address.options) from error
             if not is_unavailable(error):
                 raise
             raise BrokerUnavailable(f"{self.masked_url}: {error}") from error
@@ -224,11 +232,15 @@ def check_server(client: redis.Redis) -> list[str]:
     """Look whether this server can carry the queue. One call of ``INFO``.
 
     :return: What to warn about, one sentence each.
-    :raises ConfigError: Too old, a cluster, or set to evict keys that do not expire.
+    :raises ConfigError: Too old, a cluster, set to evict keys that do not expire, or
+        without the database of the URL.
     """
     try:
         info: dict[str, t.Any] = client.info()
     except ResponseError as error:
+        if is_no_database(error):
+            options = client.connection_pool.connection_kwargs
+            raise _no_database(options) from error
         if is_connection_trouble(error):
             raise
         return [f"The server could not be checked, INFO says: {error}."]
@@ -241,6 +253,13 @@ def check_server(client: redis.Redis) -> list[str]:
     if problem:
         raise ConfigError(f"TASKQUEUE_URL: expected {problem}")
     return list(_warnings(info, policy))
+
+
+def _no_database(options: t.Mapping[str, t.Any]) -> ConfigError:
+    return ConfigError(
+        "expected 'TASKQUEUE_URL' to name a database that the server has, got"
+        f" {options.get('db')}; most have 0 to 15"
+    )
 
 
 def _version_problem(info: dict[str, t.Any]) -> str:

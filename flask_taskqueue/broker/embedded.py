@@ -103,8 +103,8 @@ def ensure(directory: Path) -> Path:
 
     It runs until the last such process has ended. May be called by any number of
     processes and threads at once, and again whenever a connection fails: while all
-    is well it takes a fraction of a millisecond. Logs :func:`notice` at WARNING the
-    first time.
+    is well it takes a fraction of a millisecond. Who starts the server logs
+    :func:`notice` at WARNING, the first time.
 
     :param directory: Made if missing, with access for this user only.
     :return: Path of the server's Unix socket.
@@ -120,10 +120,10 @@ def ensure(directory: Path) -> Path:
     start = _lock(directory / guardian.START, guardian.ALONE, deadline)
     try:
         _join(directory, deadline)
-        address = _serve(directory, deadline)
+        address, started = _serve(directory, deadline)
     finally:
         guardian.unlock(start)
-    if first:
+    if first and started:
         logger.warning("%s", notice(directory))
     return Path(address)
 
@@ -159,10 +159,10 @@ def _join(directory: Path, deadline: float) -> None:
         _users[str(directory)] = _lock(path, guardian.SHARED, deadline)
 
 
-def _serve(directory: Path, deadline: float) -> str:
+def _serve(directory: Path, deadline: float) -> tuple[str, bool]:
     """Wait for the server to answer, with a guardian that looks after it.
 
-    :return: Path of its socket.
+    :return: Path of its socket, and whether it had to be started.
     """
     started = 0
     while time.monotonic() < deadline:
@@ -175,7 +175,7 @@ def _serve(directory: Path, deadline: float) -> str:
         link = guardian.connect(address)
         if link is not None:
             link.close()
-            return address
+            return address, started > 0
         time.sleep(0.01)
     raise BrokerUnavailable(
         f"embedded server in {directory} does not answer;"

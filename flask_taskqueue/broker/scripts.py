@@ -94,6 +94,9 @@ def _due(milliseconds: int) -> float | None:
 STORED, STORED_BEFORE, REVOKED_MEANWHILE, REFUSED = 1, 2, 3, 0
 """Codes of ``finish`` and ``retry``."""
 
+ENDED_INSTEAD = 2
+"""A code of ``release``."""
+
 WRITTEN, WRITTEN_BEFORE, EXISTS, NOT_A_JOB = 1, 2, 0, -1
 """Codes of ``enqueue``."""
 
@@ -205,7 +208,7 @@ def release(client: Redis, held: t.Sequence[Lease], *, started: bool) -> list[in
     """Give jobs back without a charge. May be repeated.
 
     :param started: Their functions had been called: ``on_worker_lost`` counts.
-    :return: For each 1 given back, 2 ended instead or gone, 0 refused.
+    :return: For each 1 given back, :data:`ENDED_INSTEAD` (or gone), 0 refused.
     """
     return list(call(client, "release", [int(started), *_flat(held)]))
 

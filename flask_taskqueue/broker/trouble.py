@@ -67,6 +67,13 @@ def is_unavailable(error: Exception) -> bool:
     )
 
 
+def is_no_database(error: Exception) -> bool:
+    """Whether the server has no database of the number in the URL."""
+    return isinstance(error, exceptions.ResponseError) and str(error).startswith(
+        "DB index is out of range"
+    )
+
+
 class Backoff:
     """How long to wait before each try: longer each time, and never the same.
 

@@ -6,7 +6,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from redis.connection import parse_url
 
@@ -16,6 +16,10 @@ SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "embedded")
 
 # What a reply looks like in Python must not depend on the URL.
 _REFUSED = ("decode_responses", "encoding", "legacy_responses", "protocol")
+
+
+class _Wrong(ValueError):
+    """Says what is wrong with a URL and quotes nothing of it: that may be a secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +61,21 @@ def parse(url: str, key: str = "TASKQUEUE_URL") -> Address:
             f" {', '.join(f'{name}://' for name in SCHEMES)}, got {mask(url)!r}:"
             " Flask-TaskQueue works with Redis or Valkey only"
         )
+    reason, cause = "", None
     try:
         if scheme == "embedded":
             return _embedded(rest)
         if scheme == "redis+sentinel":
             return _sentinel(rest)
         return Address(options=_options(url))
+    except _Wrong as error:
+        reason = f": {error}"
     except ValueError as error:
         # Some of urllib's texts quote what can be a part of the password.
         cause = None if "@" in url else error
     # Why outside the handler: such a text would stay with it as its context.
     raise ConfigError(
-        f"expected {key!r} to be {_form(scheme)}, got {mask(url)!r}"
+        f"expected {key!r} to be {_form(scheme)}, got {mask(url)!r}{reason}"
     ) from cause
 
 
@@ -82,13 +89,12 @@ def _form(scheme: str) -> str:
         ),
         "unix": "unix://[user:password@]/path/of/socket[?db=N]",
     }
-    usual = f"{scheme}://[user:password@]host[:port][/db]"
-    return forms.get(scheme, usual) + f" (options not accepted: {', '.join(_REFUSED)})"
+    return forms.get(scheme, f"{scheme}://[user:password@]host[:port][/db]")
 
 
 def _embedded(directory: str) -> Address:
     if not Path(directory).is_absolute():
-        raise ValueError("expected an absolute directory")
+        raise _Wrong("the directory is not absolute")
     return Address(directory=Path(directory))
 
 
@@ -98,7 +104,7 @@ def _sentinel(rest: str) -> Address:
     login, _, hosts = hosts.rpartition("@")
     service, _, db = path.partition("/")
     if not service:
-        raise ValueError("expected the name of a service")
+        raise _Wrong("there is no service")
     options = _options(f"redis://{login}{'@' * bool(login)}host/{db}?{query}")
     del options["host"]
     return Address(
@@ -120,8 +126,18 @@ def _sentinel(rest: str) -> Address:
 def _host_and_port(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
-        raise ValueError("expected a host")
-    return parts.hostname, parts.port or 26379
+        raise _Wrong("there is no host")
+    return parts.hostname, _port(parts) or 26379
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise _Wrong("the port is no number from 1 to 65535")
+    return port
 
 
 def _options(url: str) -> dict[str, t.Any]:
@@ -129,12 +145,13 @@ def _options(url: str) -> dict[str, t.Any]:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         if not parts.path.strip("/"):
-            raise ValueError("expected a path")
+            raise _Wrong("there is no path")
     else:
         # redis-py takes database 0 and port 6379 for what it cannot read.
-        if not re.fullmatch(r"/?[0-9]*", parts.path) or parts.port == 0:
-            raise ValueError("expected a port and the number of a database")
+        _port(parts)
+        if not re.fullmatch(r"/?[0-9]*", parts.path):
+            raise _Wrong("the database is no number")
     options: dict[str, t.Any] = parse_url(url)  # type: ignore[no-untyped-call]
-    if not options.keys().isdisjoint(_REFUSED):
-        raise ValueError(f"expected none of {', '.join(_REFUSED)}")
+    for name in options.keys() & set(_REFUSED):
+        raise _Wrong(f"the option {name} is not accepted")
     return options

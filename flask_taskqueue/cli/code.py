@@ -61,7 +61,7 @@ def registered(json: bool) -> None:
 
 
 def _own_options(options: TaskOptions) -> dict[str, t.Any]:
-    """Those that differ from the defaults."""
+    """Those of its own: not those left to the app's configuration or to ours."""
     given = ((row.name, getattr(options, row.name)) for row in fields(options))
     return {
         name: _plain(value)

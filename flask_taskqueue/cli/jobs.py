@@ -7,6 +7,7 @@ import typing as t
 from dataclasses import asdict
 
 import click
+from flask import current_app
 
 from .. import control, counts, listing, states
 from ..appstate import AppState, current_state
@@ -14,7 +15,7 @@ from ..errors import JobNotFound
 from ..inspector import Snapshot, snapshot
 from ..listing import ListedJob
 from ..places import ENDED, PLACES, held, place_of
-from ..web.describe import describe, iso, json_text
+from ..web.describe import describe, iso
 from .following import follow, timeout_option
 from .masking import shown_arguments
 from .printing import (
@@ -130,7 +131,7 @@ def show(job_id: str, args: bool, json: bool) -> None:
         told.add("result")  # None is one, too.
     for name, value in body.items():
         if name in told:
-            text = value if isinstance(value, str) else json_text(value)
+            text = value if isinstance(value, str) else current_app.json.dumps(value)
             click.echo(f"{name + ':':13} {printable(text)}")
     if trace:
         click.echo("\n" + printable(trace, keep="\n").rstrip())
@@ -172,7 +173,7 @@ def _result(body: t.Mapping[str, t.Any]) -> str:
         return f"<{printable(body['result_type'])}>"
     if isinstance(body["result"], str):
         return printable(body["result"], keep="\n\t")
-    return printable(json_text(body["result"]))
+    return printable(current_app.json.dumps(body["result"]))
 
 
 @click.command("revoke")

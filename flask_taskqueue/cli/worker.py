@@ -12,7 +12,6 @@ import sys
 import threading
 import typing as t
 from importlib.metadata import version
-from pathlib import Path
 
 import click
 from flask import Flask
@@ -21,7 +20,6 @@ from flask.cli import ScriptInfo
 from .. import joblog, patterns
 from ..appstate import AppState
 from ..broker import embedded
-from ..errors import ConfigError
 from ..extension import TaskQueue
 from ..options import UNSET
 from ..worker.pools import PreforkPool, SoloPool
@@ -160,17 +158,18 @@ def run(
         burst=burst,
         shutdown_timeout=shutdown_timeout,
     )
-    try:
-        _ = state.signer  # a missing SECRET_KEY is told now, not at the first job
-        click.echo(banner(state, options, pool, extension))
-        supervisor = Supervisor(state, options)
-        supervisor.install_signals()
-        if pool == "solo":
-            return _run_solo(state, supervisor)
-        supervisor.use(PreforkPool(state, supervisor.disown))
-        return supervisor.run()
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from error
+    # What is missing is told now: a key not at the first job, a server not below a
+    # banner that names it.
+    _ = state.signer
+    if state.url.startswith("embedded://"):
+        embedded.binary()
+    click.echo(banner(state, options, pool, extension))
+    supervisor = Supervisor(state, options)
+    supervisor.install_signals()
+    if pool == "solo":
+        return _run_solo(state, supervisor)
+    supervisor.use(PreforkPool(state, supervisor.disown))
+    return supervisor.run()
 
 
 def _refuse_for_solo(state: AppState, concurrency: int | None) -> None:
@@ -263,7 +262,6 @@ def banner(
     state: AppState, options: WorkerOptions, pool: str, extension: TaskQueue
 ) -> str:
     """What a worker says first."""
-    url = state.url
     rows = [
         f"{options.name}  Flask-TaskQueue {version('Flask-TaskQueue')},"
         f" Python {platform.python_version()}, {platform.platform()}",
@@ -276,7 +274,4 @@ def banner(
         "[tasks]",
         *(f"  . {name}" for name in sorted(extension.tasks)),
     ]
-    if url.startswith("embedded://"):
-        directory = url.removeprefix("embedded://")
-        rows += ["", embedded.notice(Path(directory))]
     return "\n".join(rows) + "\n"

@@ -25,6 +25,7 @@ from ..worker.endings import Failed, Parked
 from ..worker.execution import Executor
 from ..worker.limits import NoTimer
 from ..worker.pools import PreforkPool
+from ..worker.reporter import JobReporter
 from ..worker.supervisor import Supervisor, WorkerOptions
 
 LEASE = 3600.0
@@ -231,7 +232,7 @@ class _Drainage:
                 " If all of them are wanted, pass a larger most="
             )
         stored = StoredJob(lease.id, claimed.fields, lease.queue)
-        reporter = outcome.JobReporter(self._client, self._state, lease, _raise)
+        reporter = JobReporter(self._client, self._state, lease, _raise)
         ended = self._executor.run(stored, reporter)
         outcome.log(self._state.config, stored, ended)
         outcome.store(self._client, self._state, stored, lease, ended, None)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import typing as t
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from flask import Response, current_app, url_for
+from flask import Response, url_for
 
 from ..appstate import AppState
 from ..inspector import Snapshot
 from ..readable import UNREADABLE
-from .describe import describe, json_text
+from .describe import text_of
 from .permission import TRACEBACK, answers_for
 
 if t.TYPE_CHECKING:
@@ -20,6 +21,9 @@ if t.TYPE_CHECKING:
 
 RETRY_AFTER = "1"
 """Seconds after which to ask again."""
+
+NOT_KEPT = "private, no-store"
+"""``Cache-Control`` of what may change at any moment."""
 
 
 class Problem(Exception):
@@ -42,16 +46,17 @@ class Problem(Exception):
             "status": self.code,
             "detail": self.detail,
         }
-        text = json_text(body) + "\n"
+        text = json.dumps(body) + "\n"
         answer = Response(text, self.code, mimetype="application/problem+json")
-        answer.headers["Cache-Control"] = "private, no-store"
+        answer.headers["Cache-Control"] = NOT_KEPT
         if self.code == HTTPStatus.SERVICE_UNAVAILABLE:
             answer.headers["Retry-After"] = RETRY_AFTER
         return answer
 
 
 def not_there() -> Problem:
-    """Of jobs that do not exist, and of those that must look so."""
+    """Of jobs that do not exist, of those that must look so, and of those of which
+    nobody can be told whose they are."""
     return Problem(404, "There is no such job.")
 
 
@@ -79,17 +84,16 @@ class Asked:
     environ: WSGIEnvironment
 
     def text(self, job: Snapshot) -> str:
-        """The job as JSON, in an app context.
+        """The job as JSON.
 
         :raises Problem: What is stored of it cannot be read.
         """
-        traceback = TRACEBACK in self.may or current_app.debug
+        traceback = TRACEBACK in self.may or self.state.app.debug
         try:
-            body = describe(job, self.links, traceback=traceback)
+            return text_of(job, self.links, traceback=traceback) + "\n"
         except UNREADABLE:
             # Its state: without that nothing can be said.
             raise unreadable() from None
-        return json_text(body) + "\n"
 
     def answer(self, job: Snapshot) -> Response:
         """The job as it is now, or that this is known to the client already.
@@ -113,7 +117,7 @@ class Asked:
 def job_answer(text: str, code: int = 200) -> Response:
     """An answer that holds a job."""
     answer = Response(text, code, mimetype="application/json")
-    answer.headers["Cache-Control"] = "private, no-store"
+    answer.headers["Cache-Control"] = NOT_KEPT
     return answer
 
 

@@ -7,7 +7,7 @@ import typing as t
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from flask import current_app
+from flask import Flask
 
 from .. import states
 from ..errors import TaskFailed
@@ -19,15 +19,52 @@ from ..stored_error import load_error
 _PICKLE_BEGINS = b"g"
 """First letter of a pickle in base64: of no JSON text's."""
 
+_NO_JSON = (TypeError, ValueError, RecursionError)
+"""What is wrong with a value that cannot be written as JSON."""
+
 
 def describe(
     job: Snapshot, links: Mapping[str, str], *, traceback: bool
 ) -> dict[str, t.Any]:
-    """A job as JSON values, in an app context. Never its arguments.
+    """A job as JSON values. Never its arguments.
 
     :param links: Paths of what else can be asked about it, by name.
     :param traceback: Show that of its exception, too.
     """
+    return _written(job, links, traceback)[0]
+
+
+def text_of(job: Snapshot, links: Mapping[str, str], *, traceback: bool) -> str:
+    """What :func:`describe` gives, as the app writes JSON. Needs no context."""
+    return _written(job, links, traceback)[1]
+
+
+def _written(
+    job: Snapshot, links: Mapping[str, str], traceback: bool
+) -> tuple[dict[str, t.Any], str]:
+    body = _body(job, links, traceback)
+    try:
+        return body, _json(job.app, body)
+    except _NO_JSON:
+        for name in ("progress", "result"):
+            _clear_unless_json(job.app, body, name)
+        # In the rest a text may have no bytes.
+        text = job.app.json.dumps(body)
+        return body, text.encode(errors="replace").decode()
+
+
+def _clear_unless_json(app: Flask, body: dict[str, t.Any], name: str) -> None:
+    value = body[name]
+    try:
+        _json(app, {name: value})
+    except _NO_JSON:
+        body[name] = None
+        if name == "result":
+            body["result_type"] = type(value).__name__
+
+
+def _body(job: Snapshot, links: Mapping[str, str], traceback: bool) -> dict[str, t.Any]:
+    """A job; its result and progress may be no JSON."""
     stored = job.stored
     body: dict[str, t.Any] = {
         "id": stored.id,
@@ -37,7 +74,7 @@ def describe(
         "successful": job.ready and job.state == states.SUCCESS,
         "result": None,
         "error": _error(job),
-        "progress": progress(job),
+        "progress": _said(job),
         "queue": stored.queue,
         "retries": readable(lambda: stored.retries),
         "max_retries": readable(lambda: stored.policy.max_retries),
@@ -85,14 +122,24 @@ def is_replaced(job: Snapshot, found: Snapshot) -> bool:
 def progress(job: Snapshot) -> t.Any:
     """What the running task last said of itself; ``None`` where it said nothing, or
     nothing that the app can write as JSON."""
-    said = readable(lambda: job.said) or None
-    if said is None:
-        return None
+    said = _said(job)
     try:
-        _check_json(said)
-    except (TypeError, ValueError, RecursionError):
+        _json(job.app, said)
+    except _NO_JSON:
         return None
     return said
+
+
+def progress_text(job: Snapshot) -> str:
+    """What :func:`progress` gives, as the app writes JSON. Needs no context."""
+    try:
+        return _json(job.app, _said(job))
+    except _NO_JSON:
+        return "null"
+
+
+def _said(job: Snapshot) -> t.Any:
+    return readable(lambda: job.said) or None
 
 
 def _result(job: Snapshot) -> dict[str, t.Any]:
@@ -103,25 +150,22 @@ def _result(job: Snapshot) -> dict[str, t.Any]:
     try:
         if _is_pickled(job.stored, raw):
             return {"result_type": "pickle"}
-        value = job.value
-        _check_json(value)
+        return {"result": job.value}
     except UNREADABLE as error:
         return {"result_type": type(error).__name__}
-    except (TypeError, ValueError, RecursionError):
-        return {"result_type": type(value).__name__}
-    return {"result": value}
 
 
-def _check_json(value: object) -> None:
-    """Return if the app can write a value as JSON that every browser reads.
+def _json(app: Flask, value: object) -> str:
+    """A value as the app writes JSON, if that is what every browser reads.
 
     :raises ValueError: It holds NaN or an infinity, or text that has no bytes.
     :raises TypeError: It holds something else that is no JSON.
     """
-    text = current_app.json.dumps(value)
+    text = app.json.dumps(value)
     text.encode()
     if "NaN" in text or "Infinity" in text:
         json.loads(text, parse_constant=_refuse_constant)
+    return text
 
 
 def _refuse_constant(name: str) -> t.NoReturn:
@@ -157,11 +201,3 @@ def iso(instant: datetime | None) -> str | None:
     if instant is None:
         return None
     return instant.astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-def json_text(value: object) -> str:
-    """A value as the app writes JSON, in an app context."""
-    try:
-        return current_app.json.dumps(value)
-    except TypeError:
-        return json.dumps(value, default=repr)

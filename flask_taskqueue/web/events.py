@@ -12,13 +12,7 @@ from ..errors import BrokerUnavailable
 from ..inspector import Snapshot
 from ..readable import UNREADABLE
 from .answers import Asked, Problem, tag
-from .describe import (
-    is_over,
-    is_replaced,
-    json_text,
-    progress,
-    state_of,
-)
+from .describe import is_over, is_replaced, progress_text, state_of
 from .watching import Watch
 
 STREAM_LASTS = 25.0
@@ -55,9 +49,12 @@ def events_answer(parts: Iterator[str] | None = None) -> Response:
 def is_known(asked: Asked, job: Snapshot, last_event_id: str) -> bool:
     """Whether a client that comes back has seen the job's end.
 
+    :param last_event_id: ``""`` of one that comes for the first time.
     :raises Problem: What is stored of it cannot be read.
     """
-    return job.ready and last_event_id == tag(asked.text(job))
+    if not last_event_id or not job.ready:
+        return False
+    return last_event_id == tag(asked.text(job))
 
 
 def _parts(asked: Asked, watch: Watch | None, job: Snapshot) -> Iterator[str]:
@@ -66,6 +63,9 @@ def _parts(asked: Asked, watch: Watch | None, job: Snapshot) -> Iterator[str]:
     if watch is None:
         return
     for found in _changes(watch, job):
+        if found is not None and is_over(found):
+            # Others may watch while a slow client reads.
+            watch.close()
         # An empty part could be taken for the last.
         if part := ":\n\n" if found is None else story.tell(found):
             yield part
@@ -107,19 +107,18 @@ class _Story:
         if not job.stored.exists:
             # The stream ends, and who comes back finds no job.
             return ""
-        with self._asked.state.app.app_context():
-            try:
-                return "".join(self._events(job))
-            except (Problem, *UNREADABLE):
-                return ""
+        try:
+            return "".join(self._events(job))
+        except (Problem, *UNREADABLE):
+            return ""
 
     def _events(self, job: Snapshot) -> Iterator[str]:
         whole = self._asked.text(job) if job.ready else None
-        state = json_text(state_of(job))
+        state = job.app.json.dumps(state_of(job))
         if state != self._state:
             self._state = state
             yield _event("state", state)
-        said = json_text(progress(job))
+        said = progress_text(job)
         if said != self._progress:
             self._progress = said
             yield _event("progress", said)

@@ -16,7 +16,7 @@ from ..inspector import Snapshot
 from ..readable import UNREADABLE
 from ..result import AsyncResult
 from .describe import progress
-from .permission import answers_for, permitted
+from .permission import READ, answers_for, permitted_or_nothing
 
 TEMPLATE = "taskqueue/progress.html"
 """What a bar is made of. An app's own template of that name comes first."""
@@ -73,7 +73,8 @@ def task_progress(
 ) -> Markup:
     """Markup that shows how a job is doing; live where the browser runs scripts.
 
-    It never fails because of the job: while Redis is away the bar says so.
+    It never fails because of the job: while Redis is away the bar says so, and it is
+    not live where the authoriser refuses, aborts or fails.
 
     :param result: The job, or its id.
     :param label: Says what the bar is about.
@@ -103,7 +104,7 @@ def _look(state: AppState, job_id: str) -> tuple[Bar, str | None]:
     try:
         job = inspector.snapshot(state, job_id)
         bar = bar_of(job)
-        live = live and not bar.ended and bool(permitted(state, job))
+        live = live and not bar.ended and READ in permitted_or_nothing(state, job)
     except BrokerUnavailable:
         bar = Bar(UNAVAILABLE)
     except UNREADABLE:

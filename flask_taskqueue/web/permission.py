@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import typing as t
+
+from werkzeug.exceptions import HTTPException
 
 from ..appstate import AppState
 from ..inspector import Snapshot
 from ..jobinfo import JobInfo
 from ..option_values import TASK_ID
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 READ = "read"
 TRACEBACK = "traceback"
@@ -52,9 +57,28 @@ def permitted(state: AppState, job: Snapshot) -> frozenset[str]:
     return frozenset(answer)
 
 
+def permitted_or_nothing(state: AppState, job: Snapshot) -> frozenset[str]:
+    """As :func:`permitted`, in an answer of the app's own: nothing where the
+    authoriser aborts or fails."""
+    try:
+        return permitted(state, job)
+    except HTTPException:
+        return frozenset()
+    except Exception:  # The app's own code.
+        stored = job.stored
+        info = JobInfo.of(stored)
+        logger.exception(
+            "authorize_status failed for job %s: taken as refused",
+            stored.id,
+            extra={"job_id": stored.id, "task": info.task, "queue": stored.queue},
+        )
+        return frozenset()
+
+
 def answers_for(state: AppState, job_id: str) -> bool:
     """Whether the endpoint answers for jobs with such an id."""
-    if state.config.status_prefix is None:
+    if state.config.status_prefix is None or state.app.url_map.host_matching:
+        # Rules without a host, as the endpoint's, match none in such an app.
         return False
     if state.provided.authorize_status is None:
         return _IS_UUID(job_id) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 from contextlib import ExitStack
 
@@ -12,7 +13,6 @@ from .. import inspector, parsing
 from ..appstate import AppState, current_state
 from ..errors import BrokerUnavailable
 from ..inspector import Snapshot
-from ..option_values import TASK_ID
 from ..readable import UNREADABLE
 from ..result import AsyncResult
 from . import events as streams
@@ -27,8 +27,16 @@ from .answers import (
     unavailable,
     unreadable,
 )
-from .describe import is_over
-from .permission import READ, REVOKE, UUID, permitted
+from .describe import is_over, is_replaced, state_of
+from .openapi import openapi
+from .permission import (
+    READ,
+    REVOKE,
+    UUID,
+    answers_for,
+    permitted,
+    permitted_or_nothing,
+)
 from .watching import Watch, hub_of
 
 
@@ -60,6 +68,8 @@ def blueprint() -> Blueprint:
 
     blueprint.add_url_rule("/<taskqueue_uuid:job_id>", "status", status)
     blueprint.add_url_rule("/<taskqueue_uuid:job_id>/events", "events", events)
+    # In the place of the file below the static folder.
+    blueprint.add_url_rule("/static/openapi.json", "openapi", openapi)
     blueprint.register_error_handler(Problem, Problem.answer)
     blueprint.register_error_handler(BrokerUnavailable, _away)
     return blueprint
@@ -73,6 +83,9 @@ def open_to_authorised(app: Flask, prefix: str) -> None:
     )
     app.add_url_rule(any_id, "taskqueue.status", status)
     app.add_url_rule(f"{any_id}/events", "taskqueue.events", events)
+    # Of the job "static": else it would be one of the blueprint's files.
+    static = f"{prefix}/static/events"
+    app.add_url_rule(static, "taskqueue.events", events, defaults={"job_id": "static"})
     for rule in (uuid, any_id):
         app.add_url_rule(rule, "taskqueue.revoke", revoke, methods=["DELETE"])
 
@@ -88,10 +101,10 @@ def status(job_id: str) -> Response:
     with ExitStack() as stack:
         watch = _watch(state, job_id, stack) if seconds else None
         job = _read(state, job_id, watch)
-        asked = _asked(state, job)
+        asked = _asked(state, job, _permitted(state, job))
         if watch is None or is_over(job):
             return asked.answer(job)
-        answer = waiting.Later(asked, watch, job, seconds)
+        answer = waiting.later(asked, watch, job, seconds)
         stack.pop_all()
         return answer
 
@@ -104,12 +117,15 @@ def events(job_id: str) -> Response:
         if watch is None and _can_wait(state, job_id):
             raise Problem(503, "This process holds as many streams as it may.")
         job = _read(state, job_id, watch)
-        asked = _asked(state, job)
+        asked = _asked(state, job, _permitted(state, job))
         if streams.is_known(asked, job, request.headers.get("Last-Event-ID", "")):
             # This is what keeps a browser from coming back.
             return Response(status=204)
         if request.method == "HEAD":
             return streams.events_answer()
+        if is_over(job):
+            # All is said at once: others may watch meanwhile.
+            return streams.stream(asked, None, job)
         answer = streams.stream(asked, watch, job)
         stack.pop_all()
         return answer
@@ -119,7 +135,8 @@ def revoke(job_id: str) -> Response:
     """See that a job does not run."""
     state = current_state()
     terminate = _flag("terminate")
-    may = _permitted(state, _read(state, job_id))
+    job = _read(state, job_id)
+    may = _permitted(state, job)
     if REVOKE not in may:
         raise (
             Problem(403, "This job may be read, but not revoked.")
@@ -129,24 +146,48 @@ def revoke(job_id: str) -> Response:
     AsyncResult[t.Any](job_id, state).revoke(terminate=terminate)
     if READ not in may:
         return Response(status=204)
-    job = _read(state, job_id)
-    text = Asked(state, may, links_of(state, job_id), request.environ).text(job)
-    if is_over(job):
+    found = _read(state, job_id)
+    if is_replaced(job, found):
+        raise not_there()
+    text = _asked(state, found, may).text(found)
+    if is_over(found):
         return job_answer(text)
     return _later(job_answer(text, 202))
 
 
 def accepted(state: AppState, result: AsyncResult[t.Any]) -> Response:
-    """A view's 202: the job as it is now, and where to ask for it."""
-    job = inspector.snapshot(state, result.id)
-    if not job.stored.exists:
-        return not_there().answer()
+    """A view's 202: the job as it is now, and where to ask for it.
+
+    While Redis is away, and where the authoriser refuses the request, it has the id
+    and the links only: the call was accepted all the same.
+    """
     links = links_of(state, result.id)
-    asked = Asked(state, frozenset({READ}), links, request.environ)
-    answer = job_answer(asked.text(job), 202)
+    try:
+        text = _accepted(state, result.id)
+    except Problem as problem:
+        return problem.answer()
+    except BrokerUnavailable:
+        text = None
+    brief = {"id": result.id, "links": links}
+    answer = job_answer(json.dumps(brief) + "\n" if text is None else text, 202)
     if "self" in links:
         answer.headers["Location"] = links["self"]
     return _later(answer)
+
+
+def _accepted(state: AppState, job_id: str) -> str | None:
+    """A job for who enqueued it; ``None`` where the authoriser refuses that.
+
+    :raises Problem: It is gone, or what is stored of it cannot be read.
+    """
+    try:
+        job = inspector.snapshot(state, job_id)
+    except UNREADABLE:
+        raise not_there() from None
+    if not job.stored.exists:
+        raise not_there()
+    may = permitted_or_nothing(state, job)
+    return _asked(state, job, may).text(job) if READ in may else None
 
 
 def _later(answer: Response) -> Response:
@@ -156,7 +197,7 @@ def _later(answer: Response) -> Response:
 
 def _can_wait(state: AppState, job_id: str) -> bool:
     """Whether there may be something to wait for."""
-    if request.method == "HEAD" or not TASK_ID.fullmatch(job_id):
+    if request.method == "HEAD" or not answers_for(state, job_id):
         return False
     # An eager job has ended, or says no more than it does now.
     return inspector.local_fields(state, job_id) is None
@@ -172,12 +213,13 @@ def _watch(state: AppState, job_id: str, stack: ExitStack) -> Watch | None:
 
 
 def _read(state: AppState, job_id: str, watch: Watch | None = None) -> Snapshot:
-    if not TASK_ID.fullmatch(job_id):
+    if not answers_for(state, job_id):
         raise not_there()
     try:
         return inspector.snapshot(state, job_id) if watch is None else watch.first()
     except UNREADABLE:
-        raise unreadable() from None
+        # The authoriser cannot be asked about it.
+        raise not_there() from None
 
 
 def _permitted(state: AppState, job: Snapshot) -> frozenset[str]:
@@ -185,14 +227,18 @@ def _permitted(state: AppState, job: Snapshot) -> frozenset[str]:
     return permitted(state, job) if job.stored.exists else frozenset()
 
 
-def _asked(state: AppState, job: Snapshot) -> Asked:
+def _asked(state: AppState, job: Snapshot, may: frozenset[str]) -> Asked:
     """What the answer to the current request needs.
 
-    :raises Problem: There is no such job, or it must look so.
+    :raises Problem: There is no such job, it must look so, or its state cannot be
+        read.
     """
-    may = _permitted(state, job)
-    if READ not in may:
+    if READ not in may or not job.stored.exists:
         raise not_there()
+    try:
+        state_of(job)
+    except UNREADABLE:
+        raise unreadable() from None
     return Asked(state, may, links_of(state, job.stored.id), request.environ)
 
 

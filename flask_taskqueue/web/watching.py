@@ -1,4 +1,4 @@
-"""One Redis connection a process, on which all its streams and waits listen.
+"""One Redis connection of an app in a process: all its streams and waits listen there.
 
 A request that waits has a :class:`Watch`. One thread listens to the channels of all
 jobs that are watched, reads those that changed, in one round trip, and hands each
@@ -102,6 +102,7 @@ class Hub:
     """
 
     def __init__(self, state: AppState, most: int) -> None:
+        self._pid = os.getpid()
         self._state = state
         self._most = most
         # Held for moments only, and never while waiting. Garbage is collected at any
@@ -133,6 +134,9 @@ class Hub:
 
     def drop(self, watch: Watch) -> None:
         """Forget a watch."""
+        if os.getpid() != self._pid:
+            # A thread that this forked child has not may hold the lock for ever.
+            return
         with self._lock:
             watches = self._watches.get(watch.job_id, set())
             if watch in watches:
@@ -260,9 +264,11 @@ def hub_of(state: AppState) -> Hub:
     """The hub of an app in this process: a forked child has one of its own."""
     name = "taskqueue.watching"
     hubs: dict[int, Hub] = state.app.extensions.setdefault(name, {})
-    found = hubs.get(os.getpid())
+    pid = os.getpid()
+    found = hubs.get(pid)
     if found is None:
-        made = Hub(state, state.config.max_streams)
         # Of two made at once one is dropped, before anybody watches.
-        found = hubs.setdefault(os.getpid(), made)
+        found = hubs.setdefault(pid, Hub(state, state.config.max_streams))
+        for parent in hubs.keys() - {pid}:
+            hubs.pop(parent, None)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import typing as t
 from collections.abc import Callable, Sequence
 
@@ -18,7 +19,7 @@ from ..job import StoredJob
 from ..stored_error import dump_error
 from .board import Seen
 from .endings import Failed
-from .outcome import end_of, log_extra, shown_name
+from .outcome import end_of, log_extra, log_lost, shown_name
 from .pools import Child
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -84,9 +85,10 @@ class Burials:
     def end_terminated(self, child: Child) -> None:
         """Killed because its job was revoked with ``terminate``."""
         seen = child.board.read()
+        seconds = time.monotonic() - seen.started if seen.started else 0.0
         error = errors.TaskRevokedError("terminated")
         _log_stop(seen.lease, error)
-        self._due.append(([child], lambda: self._end(seen, error, 0.0, "stopped")))
+        self._due.append(([child], lambda: self._end(seen, error, seconds, "stopped")))
 
     def give_back(self, children: Sequence[Child]) -> int:
         """Killed because the worker stops: in one call, so that the jobs keep their
@@ -117,6 +119,9 @@ class Burials:
         for job in scripts.abandon(
             self._client, child.prefix, ran=ran, reason=death, queues=self._queues
         ):
+            if job.what == "failed":
+                log_lost(self._client, job.id, job.queue)
+                continue
             logger.warning(
                 "Job %s of queue %s was with a child that is dead: %s",
                 job.id, job.queue, job.what,
@@ -124,8 +129,12 @@ class Burials:
             )  # fmt: skip
 
     def _release(self, leases: Sequence[Lease]) -> None:
-        if leases:
-            scripts.release(self._client, leases, started=True)
+        if not leases:
+            return
+        codes = scripts.release(self._client, leases, started=True)
+        for lease, code in zip(leases, codes, strict=True):
+            if code == scripts.ENDED_INSTEAD:
+                log_lost(self._client, lease.id, lease.queue)
 
     def _end(
         self, seen: Seen, error: BaseException, seconds: float, status: str

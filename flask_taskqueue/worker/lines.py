@@ -13,6 +13,7 @@ from .. import keys
 from ..appstate import AppState
 from ..broker.connection import Backoff, Subscription, check_server
 from ..broker.trouble import is_unavailable
+from ..errors import ConfigError
 from .waiting import Waiters
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ class Lines:
             return
         try:
             duty()
+        except ConfigError:
+            # The worker ends, and has nothing there that it could tidy up.
+            self.up = False
+            raise
         except (RedisError, OSError) as error:
             self._drop(error)
 
@@ -87,8 +92,8 @@ class Lines:
             # Not away, yet it refuses: a key of another type, a missing permission.
             refused = None if is_unavailable(error) else error
             logger.warning(
-                "No connection to %s: %s; trying again", self._url, error,
-                exc_info=refused,
+                "No connection to %s: %s; trying again",
+                self._url, str(error).rstrip("."), exc_info=refused,
             )  # fmt: skip
 
     def filenos(self) -> Iterator[int]:

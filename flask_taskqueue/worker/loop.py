@@ -25,6 +25,7 @@ from .board import Board
 from .endings import Failed, Outcome
 from .execution import Executor
 from .limits import Timer
+from .reporter import JobReporter
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -108,8 +109,8 @@ class Slot:
         if limit is not None:
             self._say(LIMITED)
         self._log_received(stored)
-        reporter = outcome.JobReporter(
-            self.client, self.state, lease, self._disconnect
+        reporter = JobReporter(
+            self.client, self.state, lease, lambda error: self._disconnect()
         )
         result = self.executor.run(stored, reporter)
         self.board.returned()

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 import typing as t
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from redis import Redis
 
-from .. import joblog, signals, states
+from .. import joblog, keys, signals, states
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next, text
 from ..config import Config
-from ..errors import BrokerUnavailable, TaskQueueError, TaskRevokedError
+from ..errors import TaskQueueError, TaskRevokedError, WorkerLostError
 from ..job import StoredJob
 from ..links import Link
-from ..stored_error import MAX_TRACEBACK_CHARS
+from ..stored_error import MAX_TRACEBACK_CHARS, load_error
 from . import callbacks
 from .endings import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-QUIET = 1.0
-"""Seconds a task's words are dropped after one was lost."""
 
 
 def store(
@@ -183,71 +179,6 @@ def _cause(stored: StoredJob, error: bytes) -> str:
     )
 
 
-class JobReporter:
-    """Stores what a running task says of itself, as long as it holds its lease.
-
-    Words that are lost are told of once, until one is stored again.
-
-    :param on_trouble: Called when Redis could not be reached. The task goes on: its
-        word is lost, its work is not.
-    """
-
-    def __init__(
-        self,
-        client: Redis,
-        state: AppState,
-        lease: Lease,
-        on_trouble: Callable[[BaseException], None],
-    ) -> None:
-        self._client = client
-        self._state = state
-        self._lease = lease
-        self._on_trouble = on_trouble
-        self._lost = ""
-        self._quiet_until = 0.0
-
-    def report(self, state: str, info: bytes) -> None:
-        """Keep a state and its JSON value.
-
-        One more of the state that was lost just now is dropped, so that a task which
-        says much is not held up by each word; another state may be its last.
-        """
-        began = time.monotonic()
-        if state == self._lost and began < self._quiet_until:
-            return
-        fields = said(self._state, self._lease.id, state, info)
-        try:
-            with self._state.broker.errors():
-                stored = scripts.progress(self._client, self._lease, fields)
-        except BrokerUnavailable as error:
-            text = "Job %s: what it says of itself is lost while Redis cannot be reached"
-            self._lose(state, began, f"{text}: %s", self._lease.id, error)
-            self._on_trouble(error)
-            return
-        if stored:
-            self._lost = ""
-        else:
-            # The supervisor learns it with its next renewal and stops this run.
-            text = "Job %s lost its lease and still runs"
-            self._lose(state, began, text, self._lease.id)
-
-    def _lose(self, state: str, began: float, text: str, *values: object) -> None:
-        if not self._lost:
-            logger.warning(text, *values)
-        self._lost, now = state, time.monotonic()
-        # A server that hangs costs a time-out: no more than half of the task's time.
-        self._quiet_until = now + max(QUIET, now - began)
-
-
-def said(state: AppState, job_id: str, name: str, info: bytes) -> dict[str, Argument]:
-    """Fields of what a task said of itself, signed where that is on."""
-    fields: dict[str, Argument] = {"tq_state": name, "tq_info": info}
-    if (signer := state.signer) is not None:
-        parts = (job_id.encode(), b"progress", name.encode(), info)
-        fields["tq_sig_info"] = signer.sign(*parts)
-    return fields
-
-
 def log(config: Config, stored: StoredJob, outcome: Outcome) -> None:
     """Log how an execution ended; with the traceback where nobody expected it."""
     level = log_level(stored, outcome)
@@ -256,6 +187,22 @@ def log(config: Config, stored: StoredJob, outcome: Outcome) -> None:
         failed = isinstance(outcome, Failed) and not outcome.expected
         error = outcome.exception if isinstance(outcome, Failed) and failed else None
         logger.log(level, "%s", line, extra=log_extra(stored), exc_info=error)
+
+
+def log_lost(client: Redis, job_id: str, queue: str) -> None:
+    """Log the end of a job that failed with its process, which can no longer do so.
+
+    Of one that did not end so nothing is logged.
+    """
+    untyped: scripts.Client = client
+    names = ("status", "tq_task", "description", "tq_error")
+    found = zip(names, untyped.hmget(keys.job(job_id), names), strict=True)
+    fields = {name.encode(): value for name, value in found if value is not None}
+    stored = StoredJob(job_id, fields, queue)
+    if stored.status == "failed":
+        error = WorkerLostError(load_error(fields[b"tq_error"])["message"])
+        line = joblog.failed(shown_name(stored), job_id, None, repr(error))
+        logger.error("%s", line, extra=log_extra(stored))
 
 
 def log_level(stored: StoredJob, outcome: Outcome) -> int:

@@ -21,6 +21,7 @@ from ..broker import scripts
 from ..broker.wire import Argument, Lease, Renewed, Swept
 from .board import Seen
 from .loop import LEASE
+from .outcome import log_lost
 from .plain import is_admitted
 from .pools import Child
 
@@ -191,7 +192,9 @@ class Upkeep:
             self._client, gap=SWEEP_GAP, lease=LEASE, most=MOST_PROMOTED, empty=empty
         )
         for job in swept.recovered:
-            if job.what != "gone":
+            if job.what == "failed":
+                log_lost(self._client, job.id, job.queue)
+            elif job.what != "gone":
                 logger.warning(
                     "Job %s of queue %s was lost by its worker: %s",
                     job.id, job.queue, job.what,

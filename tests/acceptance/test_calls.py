@@ -529,8 +529,12 @@ def test_a_running_job_that_is_terminated_stops(tasks: t.Any, path: Path):
         result.revoke(terminate=True)
         with pytest.raises(TaskRevokedError, match="terminated"):
             result.get(timeout=10)
-        assert time.monotonic() - begun < 3
+        seconds = time.monotonic() - begun
+        assert seconds < 3
         assert result.state == "REVOKED"
+        # Since it began, which is after it was held.
+        assert result.runtime is not None
+        assert 0 < result.runtime < seconds + 10
     assert tasks.add.delay(1, 2).get(timeout=10) == 3
 
 

@@ -235,7 +235,24 @@ def test_a_job_that_may_not_run_twice_fails_with_its_child(
     with pytest.raises(WorkerLostError, match="SIGKILL"):
         result.get(timeout=10)
     assert worker.output.count("received") == 1
+    # What watches the log for errors finds it as any other failed job.
+    worker.await_line(f"Task jobs.die_once[{result.id}] failed: WorkerLostError(")
+    (line,) = [line for line in worker.output.splitlines() if "WorkerLost" in line]
+    assert " ERROR " in line
     assert_still_works(worker, tasks)
+
+
+def test_a_job_that_may_not_be_given_back_fails_with_its_worker(
+    jobs: AppFolder, tasks: t.Any, tmp_path: Path
+):
+    worker = jobs.worker("-c", "1", "--shutdown-timeout", "0")
+    path = tmp_path / "held"
+    result = tasks.hold_once.delay(str(path))
+    started(path, 1)
+    worker.stop()
+    with pytest.raises(WorkerLostError, match="the worker was stopped"):
+        result.get(timeout=10)
+    assert f"Task jobs.hold_once[{result.id}] failed: Worker" in worker.output
 
 
 def assert_still_works(worker: Worker, tasks: t.Any) -> None:

@@ -147,7 +147,7 @@ def test_what_a_job_says_while_redis_is_away_is_one_line_in_the_log(
     result = tasks.tell.delay(str(words))
     eventually(lambda: words.exists() and result.info)
     own_server.stop()
-    lost = "is lost while Redis cannot be reached"
+    lost = "what it says of itself is lost"
     worker.await_line(lost)
     before = len(words.read_text())
     # Long enough for it to try again in vain.

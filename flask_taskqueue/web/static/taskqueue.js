@@ -1,37 +1,37 @@
-// Follows jobs of Flask-TaskQueue.
-
-// A browser opens six HTTP/1.1 connections to a host. A page in view holds two;
-// its other jobs, and hidden pages, ask every second, which holds none.
+// A page in view holds two of six HTTP/1.1 connections to a host; its other jobs, and
+// hidden pages, ask every second.
 let held = 0;
 
-// Resolves when it is time to ask, to false where no events come.
-const listen = (url, saw, signal) =>
-	new Promise((resolve) => {
-		const source = new EventSource(url + "/events");
-		const on = (name, hear) => source.addEventListener(name, hear);
-		const stop = (come) => {
-			source.close();
+// Resolves to the job at its end, to false where no events come.
+const listen = (url, saw, signal) => new Promise((end) => {
+	const source = new EventSource(url + "/events");
+	const stop = (come) => {
+		source.close();
+		clearTimeout(timer);
+		document.removeEventListener("visibilitychange", stop);
+		end(come);
+	};
+	// Some proxies let nothing through.
+	let timer = setTimeout(stop, 5e3, false);
+	for (const name of ["state", "progress", "end"])
+		source.addEventListener(name, ({ data }) => {
 			clearTimeout(timer);
-			resolve(come);
-		};
-		// Some proxies let nothing through.
-		const timer = setTimeout(stop, 5000, false);
-		on("state", ({ data }) => {
-			clearTimeout(timer);
-			saw(JSON.parse(data));
+			// Each stream of 25 s begins with the state.
+			timer = setTimeout(stop, 3e4, true);
+			const news = JSON.parse(data);
+			if (name === "end") stop(news);
+			saw(name === "progress" ? { progress: news } : news);
 		});
-		on("progress", ({ data }) => saw({ progress: JSON.parse(data) }));
-		on("end", stop);
-		// The browser opens a broken stream again, but not a refused one.
-		on("error", () => source.readyState > 1 && stop(false));
-		document.addEventListener("visibilitychange", stop, { once: true });
-		signal.onabort = stop;
-	});
+	// Broken streams are opened again, refused ones not.
+	source.onerror = () => source.readyState > 1 && stop(false);
+	document.addEventListener("visibilitychange", stop);
+	signal.onabort = stop;
+});
 
-/** Follow a job, by id or URL, to its end: resolves to its JSON, also if it failed.
- * Calls onProgress(progress, state) at each change; progress may be null. */
+/** Follow a job (id or URL) to its end: resolves to its JSON.
+ * Calls onProgress(progress, state) at each change. */
 export async function watch(job, { onProgress, signal: given } = {}) {
-	// This is <prefix>/static/taskqueue.js, a job is <prefix>/<id>.
+	// This is <prefix>/static/taskqueue.js.
 	const { href } = new URL(job, new URL("..", import.meta.url));
 	const signal = AbortSignal.any(given ? [given] : []);
 	let seen = {}, told;
@@ -41,7 +41,7 @@ export async function watch(job, { onProgress, signal: given } = {}) {
 		if (now !== told && !signal.aborted) onProgress?.(progress, state);
 		told = now;
 	};
-	for (let events = self.EventSource, failed = 0; ; ) {
+	for (let events = true, failed = 0; ; ) {
 		signal.throwIfAborted();
 		const began = Date.now();
 		const hold = held < 2 && !document.hidden;
@@ -49,10 +49,11 @@ export async function watch(job, { onProgress, signal: given } = {}) {
 		held += hold;
 		try {
 			if (hold && events) events = await listen(href, saw, signal);
+			if (events.ready) return events;
 			answer = await fetch(hold && !events ? href + "?wait=2" : href, { signal });
 			body = answer.ok && (await answer.json());
 		} catch (error) {
-			// A login page stays one; a lost connection comes back.
+			// A login page stays; a lost connection comes back.
 			if (signal.aborted || error instanceof SyntaxError) throw error;
 		} finally {
 			held -= hold;
@@ -60,16 +61,16 @@ export async function watch(job, { onProgress, signal: given } = {}) {
 		if (body) saw(body);
 		if (body?.ready) return body;
 		failed = body ? 0 : failed + 1;
-		const code = answer?.status ?? 503;
-		if (code > 399 && code < 500 && code !== 429) throw Error(href + ": " + code);
-		const least = Number(answer?.headers.get("Retry-After")) || 1;
+		const code = answer?.status;
+		if (/^4(?!29)/.test(code)) throw Error(href + ": " + code);
+		const least = answer?.headers.get("Retry-After") | 0;
 		const due = began + 1000 * Math.max(least, Math.min(2 ** failed, 30));
 		await new Promise((go) => setTimeout((signal.onabort = go), due - Date.now()));
 	}
 }
 
-// What task_progress() renders, words included.
-class TaskProgress extends HTMLElement {
+// What task_progress() renders.
+customElements.define("task-progress", class extends HTMLElement {
 	async connectedCallback() {
 		const { url, texts, next, reload } = this.dataset;
 		if (!url) return;
@@ -78,7 +79,9 @@ class TaskProgress extends HTMLElement {
 		const part = (name) => this.querySelector(`[data-part=${name}]`) ?? {};
 		const onProgress = (progress, state) => {
 			this.dataset.state = state;
-			part("text").textContent = JSON.parse(texts)[state] ?? state;
+			const said = part("text"), text = JSON.parse(texts)[state] ?? state;
+			// What is set is read out.
+			if (said.textContent !== text) said.textContent = text;
 			if (!progress) return;
 			const { current, total, message } = progress;
 			part("message").textContent = message ?? "";
@@ -102,5 +105,4 @@ class TaskProgress extends HTMLElement {
 	disconnectedCallback() {
 		this.leave?.abort();
 	}
-}
-customElements.define("task-progress", TaskProgress);
+});
