@@ -227,8 +227,8 @@ class Config:
     max_streams: int = _key(
         32,
         parsing.integer(0),
-        "Long polls (`?wait=`) and event streams a process holds at once. With `0`"
-        " there are none: a job is answered at once.",
+        "Long polls (`?wait=`) and event streams an app holds at once in a process."
+        " With `0` there are none: a job is answered at once.",
     )
     dashboard_prefix: str | None = _key(
         None, _PATH, f"{_RESERVED} Path of the dashboard; `None`: none."

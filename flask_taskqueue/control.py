@@ -22,11 +22,15 @@ KEEP_PURGED = 600
 Revoked = t.Literal["revoked", "running", "ended"]
 
 
-def revoke(state: AppState, job_id: str, *, terminate: bool = False) -> Revoked:
+def revoke(
+    state: AppState, job_id: str, *, terminate: bool = False, created: bytes = b""
+) -> Revoked:
     """See that a job does not run.
 
     :param terminate: If it runs, stop it within a second; else it ends, and its
         result counts.
+    :param created: Field ``created_at`` of the job meant: another one that has taken
+        its id since is left alone.
     :return: ``revoked``: it ended; ``running``: it runs, and is marked; ``ended``: it
         had ended before.
     :raises JobNotFound: No job has this id.
@@ -34,7 +38,9 @@ def revoke(state: AppState, job_id: str, *, terminate: bool = False) -> Revoked:
     """
     _refuse_local(state, job_id)
     with state.broker.errors():
-        code = scripts.revoke(state.broker.producer, job_id, terminate=terminate)
+        code = scripts.revoke(
+            state.broker.producer, job_id, terminate=terminate, created=created
+        )
     _check(job_id, code)
     if code == scripts.REVOKED:
         announcing.revoked(state, job_id)

@@ -407,6 +407,16 @@ def test_another_job_that_took_the_id_while_it_is_revoked_is_not_shown(site: Sit
     assert answer_of(site.delete(result.id)) == answer_of(site.get(UNKNOWN))
 
 
+def test_another_job_that_took_the_id_while_it_is_revoked_is_not_revoked(site: Site):
+    result = site.add.delay(1, 2)
+    site.run_all()
+    site.tq.authorize_status(
+        Meanwhile(lambda job: site.add.apply_async((3, 4), task_id=result.id))
+    )
+    assert answer_of(site.delete(result.id)) == answer_of(site.get(UNKNOWN))
+    assert result.state == "PENDING"
+
+
 def test_a_word_that_is_no_flag_is_refused(site: Site):
     site.says = {"read", "revoke"}
     result = site.add.delay(1, 2)

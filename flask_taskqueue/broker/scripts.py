@@ -257,9 +257,12 @@ def promote(client: Redis, queues: t.Sequence[str], *, most: int) -> float | Non
     return _due(int(call(client, "promote", [most, *counted(list(queues))])))
 
 
-def revoke(client: Redis, job_id: str, *, terminate: bool) -> int:
-    """Revoke a job. May be repeated."""
-    return int(call(client, "revoke", [job_id, int(terminate)]))
+def revoke(client: Redis, job_id: str, *, terminate: bool, created: bytes = b"") -> int:
+    """Revoke a job. May be repeated.
+
+    :param created: Its ``created_at`` as stored; one of another is no such job.
+    """
+    return int(call(client, "revoke", [job_id, int(terminate), created]))
 
 
 Read = tuple[dict[bytes, bytes], bytes, dict[bytes, bytes]]

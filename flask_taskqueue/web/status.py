@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import typing as t
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from flask import Blueprint, Flask, Response, request
 from werkzeug.routing import BaseConverter
 
-from .. import inspector, parsing
+from .. import control, inspector, parsing
 from ..appstate import AppState, current_state
-from ..errors import BrokerUnavailable
+from ..errors import BrokerUnavailable, JobNotFound
 from ..inspector import Snapshot
 from ..readable import UNREADABLE
 from ..result import AsyncResult
@@ -143,7 +143,9 @@ def revoke(job_id: str) -> Response:
             if READ in may
             else not_there()
         )
-    AsyncResult[t.Any](job_id, state).revoke(terminate=terminate)
+    created = job.stored.fields.get(b"created_at", b"")
+    with suppress(JobNotFound):
+        control.revoke(state, job_id, terminate=terminate, created=created)
     if READ not in may:
         return Response(status=204)
     found = _read(state, job_id)

@@ -136,6 +136,11 @@ def said(page: Page) -> Locator:
     return page.locator("task-progress").get_by_role("status")
 
 
+def message(page: Page) -> Locator:
+    """What the task of the only bar says."""
+    return page.locator("task-progress [data-part=message]")
+
+
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page on which no script fails and nothing breaks the app's policy."""
@@ -158,14 +163,51 @@ def test_the_bar_moves_with_events(site: Site, page: Page):
         job.progress(3, 10, "row 3")
         expect(bar(page)).to_have_attribute("value", "3")
         expect(bar(page)).to_have_attribute("max", "10")
-        expect(said(page)).to_have_text("Running row 3")
+        expect(message(page)).to_have_text("row 3")
         job.progress(7, 10, "row 7")
         expect(bar(page)).to_have_attribute("value", "7")
         assert (len(asked.streams), asked.polls) == (1, [])
         job.succeed()
-        expect(said(page)).to_have_text("Done row 7")
+        expect(said(page)).to_have_text("Done")
         expect(bar(page)).to_have_attribute("value", "10")
-        assert len(asked.streams) == 1
+        expect(page.get_by_role("link", name="Refresh")).to_be_visible()
+        # The last event says all.
+        assert (len(asked.streams), asked.polls) == (1, [])
+
+
+def test_a_stream_that_falls_silent_is_left(site: Site, page: Page):
+    asked = Asked(page)
+    page.clock.install()
+    with orders(site) as [job]:
+        page.goto(site.bars(job))
+        expect(said(page)).to_have_text("Running")
+        for times in (1, 2):
+            page.clock.fast_forward(30_000)
+            noticed(page, lambda most=times: len(asked.streams) > most)
+        assert {urlsplit(url).query for url in asked.polls} == {""}
+        job.progress(3, 10)
+        expect(bar(page)).to_have_attribute("value", "3")
+
+
+def test_a_screen_reader_is_told_of_states_and_not_of_progress(site: Site, page: Page):
+    with orders(site) as [job]:
+        page.goto(site.bars(job))
+        job.progress(1, 10, "row 1")
+        expect(message(page)).to_have_text("row 1")
+        page.evaluate(
+            "() => { window.spoken = [];"
+            " const status = document.querySelector('[role=status]');"
+            " new MutationObserver(() => window.spoken.push(status.textContent))"
+            ".observe(status, { childList: true, characterData: true,"
+            " subtree: true }); }"
+        )
+        for current in range(2, 7):
+            job.progress(current, 10, f"row {current}")
+            expect(message(page)).to_have_text(f"row {current}")
+        assert page.evaluate("window.spoken") == []
+        job.succeed()
+        expect(said(page)).to_have_text("Done")
+        assert page.evaluate("window.spoken") == ["Done"]
 
 
 def test_the_bar_moves_where_streams_are_refused(site: Site, page: Page):
@@ -180,7 +222,8 @@ def test_the_bar_moves_where_streams_are_refused(site: Site, page: Page):
         job.progress(7, 10, "row 7")
         expect(bar(page)).to_have_attribute("value", "7")
         job.succeed()
-        expect(said(page)).to_have_text("Done row 7")
+        expect(said(page)).to_have_text("Done")
+        expect(message(page)).to_have_text("row 7")
     # Asked once for a stream, refused, not asked again.
     assert len(asked.streams) == 1
     assert {urlsplit(url).query for url in asked.polls} == {"wait=2"}
@@ -234,10 +277,10 @@ def test_a_message_is_text_whatever_it_holds(site: Site, page: Page):
     with orders(site) as [job]:
         page.goto(site.bars(job))
         job.progress(1, 2, hostile)
-        expect(said(page)).to_have_text(f"Running {hostile}")
+        expect(message(page)).to_have_text(hostile)
         assert page.locator("task-progress img").count() == 0
         page.reload()
-        expect(said(page)).to_have_text(f"Running {hostile}")
+        expect(message(page)).to_have_text(hostile)
         assert page.locator("task-progress img").count() == 0
 
 
@@ -398,13 +441,14 @@ def test_without_javascript_a_link_leads_on(site: Site, browser: Browser):
 
         def clicked_until(text: str) -> bool:
             link.click()
-            return said(page).text_content() == text
+            shown = said(page).text_content(), message(page).text_content()
+            return shown == (text, "row 3")
 
-        eventually(lambda: clicked_until("Running row 3"))
+        eventually(lambda: clicked_until("Running"))
         expect(bar(page)).to_have_attribute("value", "3")
         expect(bar(page)).to_have_attribute("max", "10")
         job.succeed()
-        eventually(lambda: clicked_until("Done row 3") if link.count() else True)
+        eventually(lambda: clicked_until("Done") if link.count() else True)
         page.get_by_role("link", name="Continue").click()
         expect(page.get_by_role("heading")).to_have_text("All is done")
 
