@@ -151,7 +151,7 @@ class Scope:
         passing: tuple[type[BaseException], ...],
     ) -> None:
         self.error: BaseException | None = None
-        self.app = state.app
+        self.app: Flask = state.app
         self.carried = carried
         self.context = context
         self._carriers = state.provided.carriers
