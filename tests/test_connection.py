@@ -335,6 +335,15 @@ def test_a_closed_broker_connects_again(broker):
     assert broker.producer.ping()
 
 
+def test_closing_a_broker_leaves_the_call_of_another_thread_alone(broker, client):
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(broker.waiter.blpop, "list", 5)
+        eventually(lambda: client.info("clients")["blocked_clients"])
+        broker.close()
+        client.rpush("list", "value")
+        assert call.result(5) == (b"list", b"value")
+
+
 def test_a_new_connection_costs_no_extra_commands(broker, client):
     client.config_resetstat()
     broker.producer.ping()

@@ -153,7 +153,8 @@ class Broker:
         for key in list(self._clients):
             client = self._clients.pop(key, None)
             if client is not None:
-                client.connection_pool.disconnect()
+                # Another thread may be reading a reply: its connection ends with it.
+                client.connection_pool.disconnect(inuse_connections=False)
 
     @contextmanager
     def errors(self) -> t.Iterator[None]:
