@@ -162,6 +162,8 @@ def test_a_call_on_commit_is_captured_when_it_is_committed(unplugged: Shop):
             assert jobs == []
             end()
     assert [job.args for job in jobs] == [["commit"]]
+    db.session.remove()
+    db.engine.dispose()
 
 
 def test_the_jobs_of_a_request_are_captured(unplugged: Shop):
