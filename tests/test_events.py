@@ -37,6 +37,7 @@ class Site(InProcess):
     def __init__(self, url: str, client: redis.Redis, **config: object) -> None:
         super().__init__("eventsapp", url, client, **config)
         self._answered = threading.Event()
+        self._changes: list[threading.Thread] = []
         self.app.after_request(self._note)
         # Listeners of earlier tests live on for a while.
         self._others = {row["id"] for row in client.client_list()}
@@ -44,7 +45,11 @@ class Site(InProcess):
         self.again = self.tq.task(name="again", bind=True)(_again)
 
     def get(self, path: str, **kwargs: t.Any) -> TestResponse:
-        return self.app.test_client().get(f"/tasks/{path}", **kwargs)
+        answer = self.app.test_client().get(f"/tasks/{path}", **kwargs)
+        # A test must not end, and its server with it, in the middle of a change.
+        while self._changes:
+            self._changes.pop().join(20)
+        return answer
 
     def stream(self, result: AsyncResult[t.Any], **kwargs: t.Any) -> Stream:
         return Stream(self.get(f"{result.id}/events", **kwargs))
@@ -64,9 +69,9 @@ class Site(InProcess):
         """Those of them that listen to a job."""
         return [row for row in self.connections if row["sub"] != "0"]
 
-    def soon(self, change: t.Callable[[], object]) -> threading.Thread:
+    def soon(self, change: t.Callable[[], object]) -> None:
         """Do something in a thread, once the next request is past its view: by then
-        it watches its job, and has seen it."""
+        it watches its job, and has seen it. ``get`` returns when it is done."""
         self._answered.clear()
 
         def wait_and_change() -> None:
@@ -76,7 +81,7 @@ class Site(InProcess):
 
         thread = threading.Thread(target=wait_and_change, daemon=True)
         thread.start()
-        return thread
+        self._changes.append(thread)
 
 
 def _again(self: Task[[], None]) -> t.NoReturn:
