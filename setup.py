@@ -10,6 +10,7 @@ TEST = [
     *MSGPACK,
     "Flask-Babel>=4",
     "Flask-Login>=0.6.3",
+    "cronsim",
     "gevent",
     "gunicorn",
     "hypothesis",
@@ -43,9 +44,10 @@ setup(
     install_requires=[
         "Flask>=3.1",
         "rq>=2.12,<3",
-        "rq-scheduler>=0.13.1",
+        "rq-scheduler>=0.14",
         "redis[hiredis]>=5,!=6",
         "python-dotenv",
+        'tzdata; sys_platform == "win32"',  # which has no time zones of its own
     ],
     extras_require={
         "embedded": EMBEDDED,

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from flask import Flask
 
-from flask_taskqueue import TaskQueue
+from flask_taskqueue import TaskQueue, crontab, every
 
-from .check import check
-from .demo import demo
+from . import demo, reports, tasks
 from .models import db
-from .reports import blueprint
 
 tq = TaskQueue()
+tq.add_periodic_task(crontab(hour=3, minute=0), tasks.clean_up.s(), name="clean-up")
+tq.add_periodic_task(every(60), tasks.heartbeat.s(), name="heartbeat")
 
 
 def create_app() -> Flask:
@@ -29,9 +29,8 @@ def create_app() -> Flask:
     Path(app.config["DATA_FOLDER"]).mkdir(parents=True, exist_ok=True)
     db.init_app(app)
     tq.init_app(app)
-    app.register_blueprint(blueprint)
-    app.cli.add_command(demo)
-    app.cli.add_command(check)
+    app.register_blueprint(reports.blueprint)
+    app.register_blueprint(demo.blueprint)
     with app.app_context():
         db.create_all()
     return app

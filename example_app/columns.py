@@ -1,9 +1,9 @@
 """Statistics of one column of a CSV file."""
 
 import math
-import statistics
 import typing as t
 from array import array
+from statistics import fmean
 
 BINS = 24
 
@@ -38,5 +38,4 @@ class Column:
         for number in self.numbers:
             bars[min(int((number - low) / step), BINS - 1)] += 1
         found = {"numbers": len(self.numbers), "minimum": low, "maximum": high}
-        more = {"mean": statistics.fmean(self.numbers), "histogram": bars}
-        return known | found | more
+        return known | found | {"mean": fmean(self.numbers), "histogram": bars}

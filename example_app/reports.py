@@ -1,17 +1,10 @@
 """The pages."""
 
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
-from flask import (
-    Blueprint,
-    abort,
-    current_app,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.utils import secure_filename
 
@@ -25,18 +18,18 @@ blueprint = Blueprint("reports", __name__)
 def index() -> ResponseReturnValue:
     """The form and the reports so far, newest first."""
     newest = db.select(Report).order_by(Report.created_at.desc()).limit(100)
-    return render_template("index.html", reports=db.session.scalars(newest).all())
+    reports, file = db.session.scalars(newest), Path(current_app.instance_path, "alive")
+    alive = datetime.fromtimestamp(file.stat().st_mtime, UTC) if file.exists() else None
+    return render_template("index.html", reports=reports.all(), alive=alive)
 
 
 @blueprint.post("/reports")
 def create() -> ResponseReturnValue:
     """Store the file and the report; its job is enqueued when both are there."""
-    upload, key = request.files.get("file"), str(uuid.uuid4())
-    if not upload or not upload.filename:
-        abort(400, "Choose a CSV file.")
+    upload, key = request.files["file"], str(uuid.uuid4())  # without a file: 400
     path = Path(current_app.config["DATA_FOLDER"], f"{key}.csv")
     upload.save(path)
-    title = secure_filename(upload.filename) or "unnamed.csv"
+    title = secure_filename(upload.filename or "") or "unnamed.csv"
     email = "".join(request.form.get("email", "").split())
     db.session.add(Report(id=key, title=title, email=email, path=str(path)))
     mail = [send_link.si(key)] if email else []

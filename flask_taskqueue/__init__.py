@@ -12,12 +12,18 @@ from .registry import shared_task as shared_task
 from .result import AsyncResult as AsyncResult
 from .task import Task as Task
 
+if t.TYPE_CHECKING:
+    from .beat.schedules import crontab as crontab
+    from .beat.schedules import every as every
+
 __all__ = [
     "AsyncResult",
     "JobInfo",
     "Task",
     "TaskQueue",
+    "crontab",
     "current_task",
+    "every",
     "get_task_logger",
     "shared_task",
 ]
@@ -28,4 +34,9 @@ def __getattr__(name: str) -> t.Any:
         from importlib.metadata import version
 
         return version("Flask-TaskQueue")
+    if name in ("crontab", "every"):
+        # Not everybody who calls tasks has schedules.
+        from .beat import schedules
+
+        return getattr(schedules, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

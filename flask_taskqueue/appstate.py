@@ -25,6 +25,7 @@ from .options import TaskOptions
 from .signing import Signer
 
 if t.TYPE_CHECKING:
+    from .beat.declared import Declared
     from .jobinfo import JobInfo
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -78,10 +79,12 @@ class Provided:
 
     :param carriers: By name, in order of registration.
     :param authorize_status: Says what the current request may do with a job.
+    :param entries: Entries that the code declares beside its tasks, by name.
     """
 
     carriers: dict[str, Carrier] = field(default_factory=dict)
     authorize_status: Callable[[JobInfo], Permission] | None = None
+    entries: dict[str, Declared] = field(default_factory=dict)
 
 
 class AppState:

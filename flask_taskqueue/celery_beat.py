@@ -1,4 +1,4 @@
-"""Celery's beat schedule as plain values.
+"""Celery's beat schedule as plain values that beat accepts.
 
 Celery is not needed: its schedules are known by their attributes.
 """
@@ -9,8 +9,9 @@ import re
 import sys
 import typing as t
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, timedelta
 
+from .beat.entries import read_entry
 from .celery_settings import PRIORITY, Lost
 from .option_values import CALL, SHARED
 from .python_code import as_code
@@ -20,7 +21,14 @@ _CRON = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 _PARTS = ("task", "schedule", "args", "kwargs", "options")
 _CHECKS = CALL | SHARED
 _LINK = "a signature cannot stand in a configuration: link it in a task"
-_NO_OPTION = {"priority": PRIORITY, "link": _LINK, "link_error": _LINK}
+_NO_OPTION = {
+    "priority": PRIORITY,
+    "link": _LINK,
+    "link_error": _LINK,
+    "task_id": "each firing has an id of its own",
+    "eta": "the schedule says when",
+    "countdown": "the schedule says when",
+}
 
 
 def beat_schedule(value: t.Any, content_type: str) -> tuple[dict[str, t.Any], Lost]:
@@ -45,20 +53,20 @@ def beat_schedule(value: t.Any, content_type: str) -> tuple[dict[str, t.Any], Lo
 def _entry(name: str, value: t.Any, content_type: str, lost: Lost) -> dict[str, t.Any]:
     if not isinstance(value, Mapping) or not {"task", "schedule"} <= value.keys():
         raise ValueError("expected a dict with 'task' and 'schedule'")
-    task, args = value["task"], value.get("args") or ()
-    kwargs = value.get("kwargs") or {}
-    if not isinstance(task, str):
-        raise ValueError(f"expected 'task' to be a name, got {task!r}")
-    if not isinstance(args, list | tuple):
-        raise ValueError(f"expected 'args' to be a list or tuple, got {args!r}")
-    options = _options(name, value.get("options") or {}, lost)
-    content_type = options.get("serializer", content_type)
-    dump_call(task, args, kwargs, content_type, sys.maxsize)
-    entry: dict[str, t.Any] = {"task": task, "schedule": schedule(value["schedule"])}
-    entry |= {"args": args, "kwargs": kwargs, "options": options}
+    entry: dict[str, t.Any] = {
+        "task": value["task"],
+        "schedule": schedule(value["schedule"]),
+        "args": value.get("args") or (),
+        "kwargs": value.get("kwargs") or {},
+        "options": _options(name, value.get("options") or {}, lost),
+    }
+    read = read_entry(name, entry, UTC)
+    entry["task"] = read.task
+    content_type = read.options.get("serializer", content_type)
+    dump_call(read.task, read.args, read.kwargs, content_type, sys.maxsize)
     as_code(entry)
     _report_parts(name, value, lost)
-    return {part: each for part, each in entry.items() if each or part == "schedule"}
+    return {part: each for part, each in entry.items() if each}
 
 
 def _report_parts(name: str, value: Mapping[str, t.Any], lost: Lost) -> None:

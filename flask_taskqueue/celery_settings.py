@@ -56,7 +56,8 @@ _NO_EVENTS = "nothing is broadcast: a job's state is read from Redis"
 _NO_CHORDS = f"chords are {_NOT_YET}"
 _NO_PREFETCH = "a worker takes a job when a slot is free"
 _POOL = "the pool's own business"
-_BEAT = f"beat is {_NOT_YET}; it will keep its state in Redis, and needs no file"
+_BEAT = "beat keeps its state in Redis, and needs no file"
+_LOOKS = "beat looks when an entry is due, and when one is changed"
 _SIGN = "TASKQUEUE_SIGN signs jobs and results with a key from the app's SECRET_KEY"
 
 _REASONS = (
@@ -202,9 +203,15 @@ _REASONS = (
     (_SUPERVISED, "events_logfile events_pidfile events_uid events_umask"),
     (_SUPERVISED, "celeryd_log_file celerybeat_log_file celerybeat_log_level"),
     (_BEAT, "beat_scheduler beat_schedule_filename beat_sync_every"),
-    (_BEAT, "beat_max_loop_interval beat_enable_remote_control"),
-    (_BEAT, "beat_remote_control_max_tick_age"),
-    (_BEAT, "beat_cron_starting_deadline"),
+    (_LOOKS, "beat_max_loop_interval"),
+    (
+        "flask beat list tells what beat did and will do",
+        "beat_enable_remote_control beat_remote_control_max_tick_age",
+    ),
+    (
+        'an entry says it: {"misfire": "skip", "grace": seconds}',
+        "beat_cron_starting_deadline",
+    ),
     ("Celery 4 dropped it", "celery_send_task_error_emails celeryd_force_execv"),
     ("Celery 4 dropped it", "celery_task_error_whitelist celeryd_eta_scheduler"),
     ("Celery 4 dropped it", "celeryd_eta_scheduler_precision celery_backend"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing as t
 from collections.abc import Callable
 
+from .nearest import hint
 from .options import UNSET, DecoratorOptions
 
 NAMES: frozenset[str] = frozenset(DecoratorOptions.__optional_keys__)
@@ -60,12 +60,11 @@ def _check(kind: type, name: str) -> None:
     if name in NAMES or name == "name":
         return
     foreign = name in REFUSED
-    near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.8)
+    near = "" if foreign else hint(name, NAMES, 0.8)
     if foreign or near:
-        hint = "" if foreign else f" (did you mean {near[0]!r}?)"
         raise TypeError(
             f"expected a known task option as an attribute of {kind.__qualname__}, or"
-            f" a name that looks like none, got {name!r}{hint}; known are"
+            f" a name that looks like none, got {name!r}{near}; known are"
             f" {', '.join(sorted(NAMES | {'name'}))}"
         )
 

@@ -100,8 +100,8 @@ class Config:
     imports: tuple[str, ...] = _key(
         (),
         parsing.texts("a list of module names"),
-        "Modules with tasks that your app factory does not import: a worker and"
-        " `flask tasks` do. What the factory imports needs no entry.",
+        "Modules with tasks that your app factory does not import: a worker, a"
+        " beat and `flask tasks` do. What the factory imports needs no entry.",
         shown="[]",
     )
     importable: tuple[str, ...] = _key(
@@ -181,14 +181,14 @@ class Config:
     timezone: str = _key(
         "UTC",
         parsing.Reader("a time zone such as 'Europe/Berlin'", parsing.timezone),
-        f"{_RESERVED} Time zone of schedules and display; a naive eta is UTC whatever"
-        " it says.",
+        "Time zone of schedules that name none, and of their display; a naive eta is"
+        " UTC whatever it says.",
         shown='"UTC"',
     )
     beat_schedule: Mapping[str, t.Any] = _key(
         {},
         parsing.named_values("a dict of entries by name"),
-        f"{_RESERVED} Entries of `flask beat`, in Celery's shape.",
+        "Entries of `flask beat` by name, in Celery's shape.",
         repr=False,  # arguments belong in no log
     )
     eager: bool = _key(
@@ -309,7 +309,7 @@ def _read(name: str, label: str, value: t.Any) -> t.Any:
     except (ValueError, OverflowError) as error:
         reason = str(error) if isinstance(error, ValueError) else ""
     # Why outside the handler: the first exception would show the value unmasked.
-    message = f"expected {label!r} to be {reader.expected}, got {parsing.shown(value)}"
+    message = f"expected {label!r} to be {reader.expected}, got {reader.shown(value)}"
     raise ConfigError(f"{message}: {parsing.masked(reason)}" if reason else message)
 
 

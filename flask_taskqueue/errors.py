@@ -27,6 +27,10 @@ class JobNotFound(TaskQueueError, LookupError):
     """No job has this id: never enqueued, forgotten, or past its TTL."""
 
 
+class EntryNotFound(TaskQueueError, LookupError):
+    """No entry of this name is in Redis."""
+
+
 class TaskNotRegistered(TaskQueueError, LookupError):
     """No task of this name is registered here."""
 

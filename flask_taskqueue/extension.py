@@ -19,6 +19,7 @@ from .discovery import import_related, packages_of
 from .jobinfo import JobInfo
 from .named import NamedTask
 from .options import CallOptions, DecoratorOptions
+from .periodic import Periodic
 from .registry import (
     AnyTask,
     BindingDecorator,
@@ -39,7 +40,7 @@ Seconds = float | timedelta
 Authorizer = t.TypeVar("Authorizer", bound=Callable[[JobInfo], Permission])
 
 
-class TaskQueue:
+class TaskQueue(Periodic):
     """Background tasks for one Flask app or several.
 
     :param app: Bound at once; or later, with :meth:`init_app`.

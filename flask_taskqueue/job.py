@@ -176,8 +176,11 @@ class StoredJob:
 
     @property
     def exists(self) -> bool:
-        """There is such a job, and nobody forgot it."""
-        return bool(self.fields.get(b"status")) and b"tq_forgotten" not in self.fields
+        """There is such a job, and nobody forgot it. What rq-scheduler shows for an
+        entry of beat is none."""
+        fields = self.fields
+        is_shown = b"tq_forgotten" not in fields and b"tq_entry" not in fields
+        return is_shown and bool(fields.get(b"status"))
 
     @property
     def status(self) -> str:

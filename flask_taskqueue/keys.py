@@ -32,7 +32,11 @@ PREFIXES = {
     "workers_of": "rq:workers:",
     # RQ: channel of a worker's commands
     "commands": "rq:pubsub:",
-    # RQ: lock of its scheduler; TTL 61 s
+    # RQ: hash, a record of its scheduler process; TTL 61 s from its last heartbeat
+    "scheduler": "rq:scheduler:",
+    # rq-scheduler: hash, a record of its process; TTL its interval and 10 s
+    "scheduler_instance": "rq:scheduler_instance:",
+    # RQ: string, lock of its scheduler on a queue; its TTL is 61 s, ours 150 s
     "scheduler_lock": "rq:scheduler-lock:",
     # list of ids a waiter, or a purge, moved out of the queue; read before it
     "ready": "tq:ready:",
@@ -40,6 +44,19 @@ PREFIXES = {
     "parked": "tq:parked:",
     # channel: the job of this id changed; empty messages
     "changes": "tq:job:",
+    # hash: an entry of beat, its definition and what became of it; until removed
+    "entry": "tq:entry:",
+    # list: an entry's last firings, newest first; until the entry is removed
+    "firings": "tq:firings:",
+    # set of an app's entry ids, and sorted set of those that wait, by due time: an
+    # index, because plain rq-scheduler's entries may fill the head of its set
+    "entries": "tq:entries:",
+    "due": "tq:due:",
+    # string: the name of the beat that looks after an app's entries; TTL 4 s
+    "lead": "tq:lead:",
+    # string: "done" once the entries of an app's code are written, "begun" before; no
+    # TTL, one key per app: a beat that finds none knows that Redis lost its data
+    "synced": "tq:synced:",
 }
 """Beginnings of keys that end in a job id, a queue or another name."""
 
@@ -56,6 +73,12 @@ NAMES = {
     "pruned": "tq:pruned",  # string: somebody pruned within the last minute; TTL 60 s
     "scratch": "tq:scratch",  # stream, deleted in the script that makes it
     "wake": "tq:wake",  # channel: an earlier due time was scheduled
+    "entries_changed": "tq:entries",  # channel: an entry changed, a lead ended
+    # rq-scheduler: sorted set of job ids by due time in epoch seconds; its entries are
+    # there until they are over, ours until they are paused or removed
+    "scheduler_set": "rq:scheduler:scheduled_jobs",
+    # rq-scheduler: string, a lock of its one running pass; ours has a TTL of 600 s
+    "scheduler_pass": "rq:scheduler_lock",
 }
 """Keys and channels that are whole names."""
 
@@ -83,6 +106,31 @@ def ready(name: str) -> str:
 def changes(job_id: str) -> str:
     """Channel on which it is told that a job changed."""
     return PREFIXES["changes"] + job_id
+
+
+def entry(entry_id: str) -> str:
+    """Record of an entry of beat."""
+    return PREFIXES["entry"] + entry_id
+
+
+def firings(entry_id: str) -> str:
+    """List of an entry's last firings."""
+    return PREFIXES["firings"] + entry_id
+
+
+def entries(app: str) -> str:
+    """Set of the ids of an app's entries."""
+    return PREFIXES["entries"] + app
+
+
+def synced(app: str) -> str:
+    """Whether the entries of an app's code are written."""
+    return PREFIXES["synced"] + app
+
+
+def due(app: str) -> str:
+    """Index of an app's entries that wait, by due time."""
+    return PREFIXES["due"] + app
 
 
 def worker(name: str) -> str:

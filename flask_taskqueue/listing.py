@@ -27,7 +27,7 @@ LOOK_MOST = 10_000
 _FIELDS = (
     b"status", b"worker_name", b"enqueued_at", b"started_at", b"ended_at",
     b"description", b"tq_task", b"tq_retries", b"tq_state", b"tq_ignored", b"tq_ended",
-    b"tq_eta", b"tq_error", b"tq_forgotten", b"tq_parked",
+    b"tq_eta", b"tq_error", b"tq_forgotten", b"tq_parked", b"tq_entry",
 )  # fmt: skip
 
 _Found = tuple[Source, StoredJob]

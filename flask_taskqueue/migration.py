@@ -103,6 +103,13 @@ def _unsigned_pickle(config: Mapping[str, t.Any], _: Found) -> bool:
     return "pickle" in accepted and "TASKQUEUE_SIGN" not in config
 
 
+def _host_zone(config: Mapping[str, t.Any], found: Found) -> bool:
+    """Whether Celery reads crontabs in the zone of the host."""
+    if found.values.get("enable_utc", True):
+        return False
+    return "TASKQUEUE_BEAT_SCHEDULE" in config and "TASKQUEUE_TIMEZONE" not in config
+
+
 def _has(key: str) -> _Says:
     return lambda config, _: bool(config.get(key))
 
@@ -142,9 +149,14 @@ _NOTES: tuple[tuple[str, _Says, str], ...] = (
         " the workers",
     ),
     (
+        "TASKQUEUE_TIMEZONE",
+        _host_zone,
+        "is UTC; Celery took the host's zone, as enable_utc is off: name that zone",
+    ),
+    (
         "TASKQUEUE_BEAT_SCHEDULE",
         _has("TASKQUEUE_BEAT_SCHEDULE"),
-        "checked, and used as soon as there is a beat",
+        "flask beat check says whether its tasks exist and their arguments fit",
     ),
     (
         "TASKQUEUE_EAGER",

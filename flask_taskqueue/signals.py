@@ -29,7 +29,8 @@ def send(signal: NamedSignal, sender: t.Any, **facts: t.Any) -> None:
     """Call a signal's receivers, ``async def`` ones to their end. What one raises is
     logged and changes nothing: blinker's own ``send`` would leave out the rest.
 
-    :param facts: ``job`` or ``worker``, as the signal has it.
+    :param facts: ``job``, ``worker``, or ``beat`` and ``jobs`` (ids of those made), as
+        the signal has it.
     """
     if signal.is_muted or not signal.receivers:
         return

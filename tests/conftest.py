@@ -15,7 +15,7 @@ from . import browser as chromium
 from .postgres import Postgres, binaries
 from .processes import AppFolder
 from .running import InProcess
-from .servers import Server
+from .servers import FAKETIME, Server
 
 if t.TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -48,6 +48,16 @@ def client(redis_url: str, server: Server) -> t.Iterator[redis.Redis]:
 def own_server(tmp_path: Path) -> t.Iterator[Server]:
     """A running server of the test's own, to be stopped and killed at will."""
     with Server(tmp_path / "server", tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+def clock_server(tmp_path: Path) -> t.Iterator[Server]:
+    """A server of the test's own whose clock it sets; see ``Server.set_clock``."""
+    if FAKETIME is None:
+        assert "CI" not in os.environ, "no libfaketime below /usr/lib"
+        pytest.skip("libfaketime is not installed")
+    with Server(tmp_path / "server", clock=True) as server:
         yield server
 
 

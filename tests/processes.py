@@ -12,13 +12,16 @@ import types
 import typing as t
 from pathlib import Path
 
+import flask_taskqueue
+
 from .servers import eventually
 
 APPS = Path(__file__).with_name("apps")
+PACKAGE = Path(flask_taskqueue.__file__).parent
 
 
 class Worker:
-    """A ``flask worker`` process group, with its output in a file.
+    """A ``flask worker`` or ``flask beat`` process group, its output in a file.
 
     :param log: Where stdout and stderr go.
     """
@@ -102,7 +105,8 @@ class AppFolder:
             for name, value in os.environ.items()
             if not name.startswith(("FLASK_", "TASKQUEUE_", "PYTHON"))
         }
-        self.env |= {"PYTHONUNBUFFERED": "1", **env}
+        # The package under test, also where another checkout of it is installed.
+        self.env |= {"PYTHONPATH": str(PACKAGE.parent), "PYTHONUNBUFFERED": "1", **env}
         if url is not None:
             self.env["FLASK_TASKQUEUE_URL"] = url
         self._workers: list[Worker] = []
@@ -139,10 +143,26 @@ class AppFolder:
 
         :param ready: Wait until it takes jobs.
         """
-        log = self.folder / f"worker-{len(self._workers)}.log"
+        worker = self._start("worker", *args, **env)
+        if ready:
+            worker.await_line(" ready.")
+        return worker
+
+    def beat(self, *args: str, ready: bool = True, **env: str) -> Worker:
+        """Start a beat in a process group of its own.
+
+        :param ready: Wait until its entries are written.
+        """
+        beat = self._start("beat", *args, **env)
+        if ready:
+            beat.await_line("NEXT")
+        return beat
+
+    def _start(self, command: str, *args: str, **env: str) -> Worker:
+        log = self.folder / f"{command}-{len(self._workers)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                self.command("worker", *args),
+                self.command(command, *args),
                 cwd=self.folder,
                 env={**self.env, **env},
                 stdout=out,
@@ -151,12 +171,10 @@ class AppFolder:
             )
         worker = Worker(process, log)
         self._workers.append(worker)
-        if ready:
-            worker.await_line(" ready.")
         return worker
 
     def close(self) -> None:
-        """Kill what is left of its workers."""
+        """Kill what is left of its workers and beats."""
         for worker in self._workers:
             worker.kill()
         sys.modules.pop(self.app, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -16,6 +17,9 @@ import redis
 from flask_taskqueue.broker import embedded
 
 T = t.TypeVar("T")
+
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+"""Where Debian's package ``libfaketime`` puts what moves a process's clock."""
 
 
 def eventually(
@@ -52,6 +56,7 @@ class Server:
     :param tcp: Listen on a TCP port too, and say so in :attr:`url`.
     :param append_only: Keep the data over a kill.
     :param config: More lines of configuration, such as ``"maxmemory 10mb"``.
+    :param clock: Let :meth:`set_clock` move its clock. Needs :data:`FAKETIME`.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Server:
         tcp: bool = False,
         append_only: bool = True,
         config: t.Sequence[str] = (),
+        clock: bool = False,
     ) -> None:
         self.directory = Path(directory)
         self.port = free_port() if tcp else 0
@@ -78,6 +84,9 @@ class Server:
             *config,
         )
         self.process: subprocess.Popen[bytes] | None = None
+        self._clock = self._folder / "clock" if clock else None
+        if clock:
+            self.set_clock(0)
 
     @property
     def url(self) -> str:
@@ -94,7 +103,10 @@ class Server:
         """Start it and wait until it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.process = process = subprocess.Popen(
-            [embedded.binary(), "-"], stdin=subprocess.PIPE, start_new_session=True
+            [embedded.binary(), "-"],
+            stdin=subprocess.PIPE,
+            env=os.environ | self._environment(),
+            start_new_session=True,
         )
         assert process.stdin is not None
         process.stdin.write("\n".join(self.config).encode())
@@ -105,6 +117,39 @@ class Server:
             self.kill()
             raise
         return self
+
+    def set_clock(self, seconds_from_now: float) -> None:
+        """Set its clock, until set again, also over a restart.
+
+        Its monotonic clock, by which it waits, goes on as it was.
+
+        :param seconds_from_now: Ahead of this host's clock; negative is behind.
+        """
+        assert self._clock is not None, "it was not made with clock=True"
+        # Replaced as a whole: it is read at every look at the clock.
+        written = self._clock.with_suffix(".new")
+        written.write_text(f"{seconds_from_now:+.6f}\n")
+        written.replace(self._clock)
+        if self.process is None:
+            return
+        with self.client() as client:
+
+            def follows() -> bool:
+                whole, micro = t.cast(tuple[int, int], client.time())
+                ahead = whole + micro / 1_000_000 - time.time()
+                return abs(ahead - seconds_from_now) < 0.1
+
+            eventually(follows, message="its clock is the one set")
+
+    def _environment(self) -> dict[str, str]:
+        if self._clock is None:
+            return {}
+        return {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
 
     def stop(self) -> None:
         """End it in good order."""

@@ -9,6 +9,7 @@ import pytest
 
 import flask_taskqueue
 from flask_taskqueue import AsyncResult, Task, TaskQueue, errors, states
+from flask_taskqueue.beat.records import Record
 from flask_taskqueue.options import CallOptions, DecoratorOptions, SharedOptions
 from flask_taskqueue.request import TaskRequest
 
@@ -28,6 +29,8 @@ REFERENCE: dict[str, tuple[object, str]] = {
     ),
     "AsyncResult": (AsyncResult("a"), ""),
     "Signature": (Task.from_function(len).s(), "target"),
+    "Schedules": (TaskQueue().schedules, ""),
+    "Record": (Record(id="a", name="a"), ""),
 }
 """Objects by their headings in ``reference.md``, and which of their attributes are for
 the package's other modules."""

@@ -113,6 +113,7 @@ def test_the_check_succeeds_and_leaves_no_process(copy):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"200000 rows in .* s: right, and mailed", done.stdout)
+    assert "Sending due task check (example_app.tasks.heartbeat)" in done.stdout
     assert_nothing_is_left(copy)
 
 

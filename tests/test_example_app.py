@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import sys
 import typing as t
@@ -19,6 +20,7 @@ from flask.testing import FlaskClient
 from flask_taskqueue import AsyncResult
 from flask_taskqueue.testing import captured, drain
 
+from .commands import runner
 from .servers import free_port
 
 EXAMPLE = Path(__file__).parents[1] / "example_app"
@@ -134,6 +136,40 @@ def test_a_file_that_is_no_text_fails_and_the_page_says_so(app: Flask) -> None:
     with app.app_context():
         assert AsyncResult(location.rpartition("/")[2]).state == "FAILURE"
     assert "Failed" in client.get(location).text
+
+
+def test_the_first_page_shows_the_last_heartbeat(app: Flask) -> None:
+    client = app.test_client()
+    assert "Last heartbeat: none yet" in client.get("/").text
+    with app.app_context():
+        app.extensions["taskqueue"].send_task("example_app.tasks.heartbeat")
+    assert drain(app) == 1
+    assert f"Last heartbeat: {datetime.now(UTC):%Y-%m-%d}" in client.get("/").text
+
+
+def test_old_reports_are_cleaned_up_with_their_files(app: Flask) -> None:
+    from example_app.models import Report, db
+
+    client = app.test_client()
+    old, new = (upload(client).rpartition("/")[2] for _ in range(2))
+    drain(app)
+    with app.app_context():
+        report = db.session.get_one(Report, old)
+        report.created_at -= timedelta(days=31)
+        db.session.commit()
+        app.extensions["taskqueue"].send_task("example_app.tasks.clean_up")
+    assert drain(app) == 1
+    assert client.get(f"/reports/{old}").status_code == 404
+    assert client.get(f"/reports/{new}").status_code == 200
+    files = [path.stem for path in Path(app.config["DATA_FOLDER"]).iterdir()]
+    assert files == [new]
+
+
+def test_a_beat_accepts_the_entries(app: Flask) -> None:
+    checked = runner(app).invoke(args=["beat", "check"])
+    assert checked.exit_code == 0
+    assert re.search(r"clean-up .* 0 3 \* \* \* \(UTC\)", checked.stdout)
+    assert re.search(r"heartbeat .* every 60 s", checked.stdout)
 
 
 def test_a_form_without_a_file_is_refused(app: Flask) -> None:

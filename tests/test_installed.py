@@ -37,8 +37,9 @@ def is_editable() -> bool:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[AppFolder]:
-    """Without ``TASKQUEUE_URL``."""
+    """Without ``TASKQUEUE_URL``; only what is installed is found there."""
     folder = AppFolder(tmp_path, None, "where")
+    del folder.env["PYTHONPATH"]
     yield folder
     folder.close()
 

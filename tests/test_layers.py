@@ -17,30 +17,34 @@ ROOT = Path(flask_taskqueue.__file__).parent
 # Lowest first. "" is the package itself, which only re-exports. The extension knows
 # the names of the commands, from cli; the commands know the extension.
 LAYERS = [
-    "errors states keys signals hooks coroutines _rq worker beat broker",
+    "errors states keys signals hooks coroutines nearest seldom _rq worker beat broker",
     "config parsing content serializer signing stored_error retry patterns discovery"
-    " readable routing joblog missing_url"
-    " beat.schedules broker.url broker.trouble broker.held broker.connection"
-    " broker.embedded broker.guardian",
+    " readable routing joblog missing_url beat.epoch"
+    " beat.zones beat.cron beat.schedules beat.planning broker.url broker.trouble"
+    " broker.held broker.connection broker.embedded broker.guardian",
     "option_values arguments jobinfo carried python_code"
-    " celery_settings celery_url celery_routing celery_beat celery_readers migration",
+    " celery_settings celery_url celery_routing",
     "options class_options signature inside request context appstate"
     " broker.wire broker.scripts",
-    "job places",
-    "announcing links worker.limits worker.plain worker.endings",
+    "job places beat.entries beat.foreign",
+    "announcing links worker.limits worker.plain worker.endings beat.packing"
+    " beat.records celery_beat celery_readers migration",
     "producer worker.opening worker.changes worker.execution worker.outcome"
-    " worker.aftermath worker.callbacks worker.reporter beat.service",
+    " worker.aftermath worker.callbacks worker.reporter beat.scripts",
     "worker.board worker.loop control inspector counts listing metrics worker.waiting"
-    " worker.lines",
+    " worker.lines worker.neighbours worker.forked",
     "result eager dispatch on_commit worker.pools",
-    "task named registry worker.upkeep worker.burial worker.staff worker.supervisor",
+    "task named registry worker.upkeep worker.burial worker.staff beat.listing",
+    "beat.declared beat.firing beat.runtime beat.writing beat.importing",
+    "beat.troubles beat.strays beat.setbacks beat.syncing beat.ticking beat.service",
+    "worker.embedded_beat worker.supervisor",
     "web.describe web.permission web.answers web.openapi web.watching",
     "web.waiting web.events web.status web.pages web.dashboard",
     "web cli",
-    "extension",
+    "periodic extension",
     "cli.printing cli.migration",
     "cli.worker cli.beat cli.tasks cli.jobs cli.calling cli.following cli.masking"
-    " cli.queues cli.code testing"
+    " cli.queues cli.code cli.entries cli.importing cli.terminal testing"
     " testing.calls testing.running testing.fixtures",
     "",
 ]

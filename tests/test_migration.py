@@ -17,6 +17,7 @@ import pytest
 from flask import Flask
 
 from flask_taskqueue import TaskQueue, config, patterns
+from flask_taskqueue.beat.entries import read_entry
 from flask_taskqueue.celery_routing import task_pattern
 from flask_taskqueue.celery_settings import KEYS, NO_COUNTERPART, OPTIONS, name_of
 from flask_taskqueue.cli.worker import group as worker_group
@@ -341,7 +342,63 @@ def test_a_route_fits_the_names_it_fits_in_celery(pattern):
 def test_a_schedule_becomes_seconds_or_a_cron_text(schedule, expected):
     entry = {"task": "a", "schedule": schedule}
     done = translate({"CELERYBEAT_SCHEDULE": {"e": entry}})
-    assert done.config["TASKQUEUE_BEAT_SCHEDULE"]["e"]["schedule"] == expected
+    made = done.config["TASKQUEUE_BEAT_SCHEDULE"]["e"]
+    assert made == {"task": "a", "schedule": expected}
+    assert read_entry("e", made, UTC).task == "a"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        pytest.param(
+            crontab(0, 0, day_of_week="fri", day_of_month=13),
+            ["2026-02-13T00:00", "2026-03-13T00:00", "2026-11-13T00:00"],
+            id="both-days",
+        ),
+        pytest.param(
+            crontab(30, "22-2/2", "sat-mon"),
+            ["2026-01-03T00:30", "2026-01-03T02:30", "2026-01-03T22:30"],
+            id="over-the-end",
+        ),
+        pytest.param(
+            crontab(0, 8, {0}),
+            ["2026-01-04T08:00", "2026-01-11T08:00", "2026-01-18T08:00"],
+            id="sunday",
+        ),
+        pytest.param(
+            crontab(0, 0, day_of_month="2-30/2", month="*/6"),
+            ["2026-01-02T00:00", "2026-01-04T00:00", "2026-01-06T00:00"],
+            id="steps",
+        ),
+    ],
+)
+def test_a_crontab_is_due_when_celerys_is(schedule, expected):
+    done = translate({"beat_schedule": {"e": {"task": "a", "schedule": schedule}}})
+    made = read_entry("e", done.config["TASKQUEUE_BEAT_SCHEDULE"]["e"], UTC)
+    due, found = datetime(2026, 1, 1, 12, tzinfo=UTC), []
+    for _ in expected:
+        due = made.schedule.next_run(due)
+        found.append(due)
+    assert [due.strftime("%Y-%m-%dT%H:%M") for due in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        pytest.param({"task": "a", "schedule": 0}, "0.001 s", id="no-interval"),
+        pytest.param({"task": "a", "schedule": True}, "schedule", id="flag"),
+        pytest.param({"task": "a", "schedule": "at noon"}, "cron text", id="text"),
+        pytest.param({"task": 7, "schedule": 3}, "'task'", id="task"),
+        pytest.param({"task": "a", "schedule": 3, "args": ("Eric")}, r"\('Eric',\)",
+                     id="comma"),
+        pytest.param({"task": "a", "schedule": crontab(0, 0, day_of_month=31, month=2)},
+                     "date that exists", id="no-such-day"),
+    ],
+)  # fmt: skip
+def test_an_entry_beat_would_refuse_is_left_out_with_its_reason(entry, reason):
+    done = translate({"beat_schedule": {"e": entry}})
+    assert "TASKQUEUE_BEAT_SCHEDULE" not in done.config
+    assert re.search(reason, done.no_counterpart["beat_schedule['e']"])
 
 
 def test_only_the_part_without_a_counterpart_is_left_out():
@@ -414,6 +471,12 @@ def test_only_the_part_without_a_counterpart_is_left_out():
                                   "options": {"exchange": "x", "expires": 9}}}},
          "beat_schedule['e']['options']['exchange']", "no such option"),
         ({"beat_schedule": {"e": {"task": "a", "schedule": 3,
+                                  "options": {"countdown": 9}}}},
+         "beat_schedule['e']['options']['countdown']", "schedule says when"),
+        ({"beat_schedule": {"e": {"task": "a", "schedule": 3,
+                                  "options": {"task_id": "e"}}}},
+         "beat_schedule['e']['options']['task_id']", "id of its own"),
+        ({"beat_schedule": {"e": {"task": "a", "schedule": 3,
                                   "options": {"priority": 9}}}},
          "beat_schedule['e']['options']['priority']", "front of the queue"),
         ({"beat_schedule": {"e": {"task": "a", "schedule": 3,
@@ -448,6 +511,21 @@ def test_arguments_the_serializer_refuses_lose_their_entry(more, lost):
     said = done.no_counterpart.get("beat_schedule['e']", "")
     assert ("argument 'window'" in said and "timedelta" in said) is lost
     assert ("TASKQUEUE_BEAT_SCHEDULE" in done.notes) is not lost
+
+
+@pytest.mark.parametrize(
+    ("more", "noted"),
+    [
+        pytest.param({}, False, id="default"),
+        pytest.param({"enable_utc": True}, False, id="utc"),
+        pytest.param({"enable_utc": False}, True, id="host"),
+        pytest.param({"enable_utc": False, "timezone": "UTC"}, False, id="named"),
+    ],
+)
+def test_schedules_in_the_hosts_zone_are_noted(more, noted):
+    entry = {"task": "a", "schedule": crontab(0, 0)}
+    done = translate({"beat_schedule": {"e": entry}, **more})
+    assert ("host's zone" in done.notes.get("TASKQUEUE_TIMEZONE", "")) is noted
 
 
 @pytest.mark.parametrize("settings", [{}, {"CELERY_ACKS_LATE": False}])

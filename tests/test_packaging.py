@@ -71,9 +71,10 @@ def test_the_requirements_are_those_promised():
     assert {line for line in requires if "extra ==" not in line} == {
         "Flask>=3.1",
         "rq<3,>=2.12",
-        "rq-scheduler>=0.13.1",
+        "rq-scheduler>=0.14",
         "redis[hiredis]!=6,>=5",
         "python-dotenv",
+        'tzdata; sys_platform == "win32"',
     }
 
 

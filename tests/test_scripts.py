@@ -975,19 +975,6 @@ def test_promote_drops_what_is_not_scheduled_any_more(client: Client):
     assert client.zscore("rq:failed:q", "b") > time.time()
 
 
-def test_promote_keeps_rqs_scheduler_out(client: Client):
-    put(client, due="+60")
-    lock = "rq:scheduler-lock:q"
-    client.set(lock, "RQ's", ex=30)
-    scripts.promote(client, ("q",), most=500)
-    assert client.get(lock) == b"RQ's"
-    client.delete(lock)
-    for _ in range(2):
-        scripts.promote(client, ("q",), most=500)
-        assert client.get(lock) == b"flask-taskqueue"
-        assert 55 < client.ttl(lock) <= 61
-
-
 @pytest.mark.parametrize("state", ["queued", "scheduled", "parked", "retry"])
 def test_revoke_ends_a_job_that_waits(client: Client, state: str):
     if state == "parked":
@@ -1142,13 +1129,13 @@ def test_prune_takes_out_what_expired_once_a_minute(client: Client):
     client.hset("rq:worker:here", "state", "idle")
     client.zadd("tq:parked:t.x", {"gone": 1})
     client.sadd("tq:parked", "t.x")
-    assert scripts.prune(client, most=100) == 3 + 2 + 1
+    assert scripts.prune(client, most=100) == (3 + 2 + 1, ())
     for registry in ("finished", "failed", "canceled"):
         assert client.zrange(f"rq:{registry}:q", 0, -1) == [b"kept"]
     assert client.smembers("rq:workers") == {b"rq:worker:here"}
     assert client.smembers("rq:workers:q") == {b"rq:worker:here"}
     assert client.keys("tq:parked*") == []
-    assert scripts.prune(client, most=100) == -1
+    assert scripts.prune(client, most=100) == (-1, ())
     assert 55 < client.ttl("tq:pruned") <= 60
 
 

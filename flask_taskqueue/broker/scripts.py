@@ -22,6 +22,7 @@ from .wire import (
     Claimed,
     Ended,
     Lease,
+    Mixed,
     NewJob,
     Next,
     Note,
@@ -233,14 +234,17 @@ def sweep(
     lease: float,
     most: int,
     empty: t.Sequence[str] = (),
+    queues: t.Sequence[str] = (),
 ) -> Swept:
     """Recover, promote and look for what was left over, in all queues.
 
     :param gap: Seconds without a sweep after which expired leases prove nothing.
     :param empty: Queues seen without leases less than ``gap`` ago.
+    :param queues: The caller's, where RQ's own scheduler is kept out.
     """
-    reply = call(client, "sweep", [gap, lease, most, *counted(list(empty))])
-    recovered, lapse, due, ready, parked, paused, suspended = reply
+    argv = [gap, lease, most, *counted(list(empty)), *counted(list(queues))]
+    reply = call(client, "sweep", argv)
+    recovered, lapse, due, ready, parked, paused, suspended, kept_out = reply
     return Swept(
         _recovered(recovered),
         _due(lapse),
@@ -249,11 +253,15 @@ def sweep(
         tuple(map(text, parked)),
         frozenset(map(text, paused)),
         bool(suspended),
+        {text(queue): text(scheduler) for queue, scheduler in kept_out},
     )
 
 
 def promote(client: Redis, queues: t.Sequence[str], *, most: int) -> float | None:
-    """Move due jobs to their queues; seconds until the next is due, or None."""
+    """Move due jobs to their queues; seconds until the next is due, or None.
+
+    Queues that RQ's own scheduler has count as empty; :func:`sweep` sees to them.
+    """
     return _due(int(call(client, "promote", [most, *counted(list(queues))])))
 
 
@@ -301,9 +309,18 @@ def forget(client: Redis, job_id: str) -> int:
     return int(call(client, "forget", [job_id]))
 
 
-def prune(client: Redis, *, most: int) -> int:
-    """Take expired members out of registries, at most once a minute."""
-    return int(call(client, "prune", [most]))
+def prune(client: Redis, *, most: int) -> tuple[int, tuple[Mixed, ...]]:
+    """Take expired members out of registries, at most once a minute.
+
+    :return: How many, -1 where it was done within the last minute; and the queues
+        where plain rq workers were seen on the way.
+    """
+    out, mixed = call(client, "prune", [most])
+    prefix = keys.PREFIXES["worker"]
+    return int(out), tuple(
+        Mixed(text(queue), text(worker).removeprefix(prefix), int(count))
+        for queue, worker, count in mixed
+    )
 
 
 def progress(client: Redis, lease: Lease, fields: t.Mapping[str, Argument]) -> bool:

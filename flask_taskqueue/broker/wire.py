@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Argument = str | bytes | int | float
 
@@ -183,6 +183,8 @@ class Swept:
     :param parked: Names of tasks that have parked jobs.
     :param paused: Queues nothing is taken from.
     :param suspended: Nothing is taken from any queue (``rq suspend``).
+    :param kept_out: RQ's schedulers that are being kept out, by queue: nothing is
+        promoted there until they have let go.
     """
 
     recovered: tuple[Recovered, ...] = ()
@@ -192,3 +194,17 @@ class Swept:
     parked: tuple[str, ...] = ()
     paused: frozenset[str] = frozenset()
     suspended: bool = False
+    kept_out: t.Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """A queue with plain rq workers beside ours.
+
+    :param worker: The name of one.
+    :param count: How many there are.
+    """
+
+    queue: str
+    worker: str
+    count: int

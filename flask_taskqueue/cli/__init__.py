@@ -11,7 +11,11 @@ from flask import Flask
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-GROUPS = {"worker": "Run a worker.", "tasks": "See and change jobs and queues."}
+GROUPS = {
+    "worker": "Run a worker.",
+    "beat": "Run a beat: enqueue entries when they are due.",
+    "tasks": "See and change jobs and queues.",
+}
 """Names of the groups, each in a module of its own, and what help says of them."""
 
 

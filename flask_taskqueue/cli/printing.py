@@ -6,7 +6,7 @@ import errno
 import json
 import typing as t
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 import click
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
@@ -100,6 +100,14 @@ def brief_time(instant: datetime | None) -> str | None:
     if instant is None:
         return None
     return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def zoned_time(instant: datetime | None, zone: tzinfo) -> str | None:
+    """An instant in a time zone, with its offset."""
+    if instant is None:
+        return None
+    local = instant.astimezone(zone)
+    return local.isoformat(" ", "milliseconds" if local.microsecond else "seconds")
 
 
 def cut(text: str, most: int = 60) -> str:

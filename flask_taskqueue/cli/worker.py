@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
-import re
-import secrets
-import socket
-import sys
 import threading
 import typing as t
-from importlib.metadata import version
 
 import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
-from .. import joblog, patterns
+from .. import patterns
 from ..appstate import AppState
 from ..broker import embedded
-from ..extension import TaskQueue
 from ..options import UNSET
 from ..worker.pools import PreforkPool, SoloPool
 from ..worker.supervisor import GAVE_BACK, Supervisor, WorkerOptions
 from .code import load_tasks
+from .terminal import (
+    end,
+    extension_of,
+    level_option,
+    process_name,
+    set_up_logging,
+    title,
+)
 
-logger: logging.Logger = logging.getLogger(__name__)
+if t.TYPE_CHECKING:
+    from ..beat.entries import Entry
+    from ..worker.embedded_beat import EmbeddedBeat
 
 POOLS = ("prefork", "solo")
 NOT_OFFERED = {
     "eventlet": "its authors advise against eventlet; use prefork or solo",
 }
-LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def _pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -93,15 +95,9 @@ def _cpus() -> int:
     show_default=True,
     help="How they run at once.",
 )
-@click.option(
-    "-l",
-    "--loglevel",
-    type=click.Choice(LEVELS, case_sensitive=False),
-    default="info",
-    show_default=True,
-    help="What is logged.",
-)
+@level_option
 @click.option("-n", "--name", help="Begins the worker's name; %h is the host.")
+@click.option("-B", "--beat", is_flag=True, help="Run a beat, too; any number may run.")
 @click.option("--burst", is_flag=True, help="End when no job waits.")
 @click.option(
     "--shutdown-timeout",
@@ -120,14 +116,7 @@ def group(ctx: click.Context, /, **given: t.Any) -> None:
     """
     if ctx.invoked_subcommand is None:
         app = ctx.ensure_object(ScriptInfo).load_app()
-        code = run(app, **given)
-        try:
-            # The flask command has an app context around this one: what its teardown
-            # functions raise must not take the place of the exit code.
-            ctx.find_root().close()
-        except Exception:
-            logger.exception("Teardown after the worker raised")
-        sys.exit(code)
+        end(ctx, run(app, **given))
 
 
 def run(
@@ -138,13 +127,14 @@ def run(
     pool: str,
     loglevel: str,
     name: str | None,
+    beat: bool,
     burst: bool,
     shutdown_timeout: float,
 ) -> int:
     """Run a worker in this process; its exit code."""
-    extension = app.extensions.get("taskqueue")
-    if not isinstance(extension, TaskQueue):
-        raise click.ClickException(f"the app {app.name!r} has no TaskQueue")
+    if beat and burst:
+        raise click.UsageError("--burst ends when no job waits: -B would not let it")
+    extension = extension_of(app)
     set_up_logging(loglevel)
     # In a context of their own: nothing of it is left when the children are forked.
     load_tasks(extension, app)
@@ -152,24 +142,44 @@ def run(
     if pool == "solo":
         _refuse_for_solo(state, concurrency)
     options = WorkerOptions(
-        name=worker_name(name),
+        name=process_name(name),
         queues=queues or state.config.router.queue_names,
         concurrency=concurrency or (1 if pool == "solo" else _cpus()),
         burst=burst,
         shutdown_timeout=shutdown_timeout,
     )
+    entries = _declared(state) if beat else []
     # What is missing is told now: a key not at the first job, a server not below a
     # banner that names it.
     _ = state.signer
     if state.url.startswith("embedded://"):
         embedded.binary()
-    click.echo(banner(state, options, pool, extension))
+    click.echo(banner(state, options, f"{pool}, with a beat" if beat else pool))
     supervisor = Supervisor(state, options)
+    if beat:
+        supervisor.beat = _beat(supervisor, entries, pool)
     supervisor.install_signals()
     if pool == "solo":
         return _run_solo(state, supervisor)
     supervisor.use(PreforkPool(state, supervisor.disown))
     return supervisor.run()
+
+
+def _declared(state: AppState) -> list[Entry]:
+    # Not loaded by workers without a beat.
+    from .beat import declared_or_refused
+
+    return declared_or_refused(state)
+
+
+def _beat(supervisor: Supervisor, entries: list[Entry], pool: str) -> EmbeddedBeat:
+    from ..worker.embedded_beat import BeatProcess, BeatThread, EmbeddedBeat
+
+    state, name = supervisor.state, supervisor.options.name
+    if pool == "solo":
+        return EmbeddedBeat(lambda: BeatThread(state, name, entries))
+    disown = supervisor.disown
+    return EmbeddedBeat(lambda: BeatProcess(state, name, entries, disown))
 
 
 def _refuse_for_solo(state: AppState, concurrency: int | None) -> None:
@@ -218,60 +228,20 @@ def _run_solo(state: AppState, supervisor: Supervisor) -> int:
     return codes[0]
 
 
-def worker_name(given: str | None) -> str:
-    """A name no other worker has, now or later."""
-    host = socket.gethostname()
-    stem = re.sub(r"[^A-Za-z0-9_.@-]", "_", (given or "%h").replace("%h", host))[:100]
-    return f"{stem}.{os.getpid()}.{secrets.token_hex(3)}"
+def banner(state: AppState, options: WorkerOptions, kind: str) -> str:
+    """What a worker says first.
 
-
-def set_up_logging(level: str) -> None:
-    """Let records name their job, and set our level.
-
-    If the app gave the root logger no handler, it gets one, for all that no handler
-    of the app shows on the terminal already.
+    :param kind: Its pool, and what else it runs.
     """
-    joblog.name_jobs_in_records()
-    number = getattr(logging, level.upper())
-    root = logging.getLogger()
-    if not root.handlers:
-        logging.basicConfig(
-            level=number, format="%(asctime)s %(levelname)s %(process)d %(message)s"
-        )
-        root.handlers[0].addFilter(_not_shown_yet)
-    logging.getLogger("flask_taskqueue").setLevel(number)
-
-
-def _not_shown_yet(record: logging.LogRecord) -> bool:
-    """Whether no handler on the record's way to the root writes to the terminal.
-
-    Flask gives ``app.logger`` such a handler as long as the root has none: ours
-    would show each line again.
-    """
-    logger: logging.Logger | None = logging.getLogger(record.name)
-    while logger is not None and logger.parent is not None:
-        for handler in logger.handlers:
-            stream = getattr(handler, "stream", None)
-            if stream in (sys.stdout, sys.stderr) and record.levelno >= handler.level:
-                return False
-        logger = logger.parent
-    return True
-
-
-def banner(
-    state: AppState, options: WorkerOptions, pool: str, extension: TaskQueue
-) -> str:
-    """What a worker says first."""
     rows = [
-        f"{options.name}  Flask-TaskQueue {version('Flask-TaskQueue')},"
-        f" Python {platform.python_version()}, {platform.platform()}",
+        title(options.name),
         "",
         f"- app:         {state.app.name}",
         f"- broker:      {state.broker.masked_url}",
-        f"- concurrency: {options.concurrency} ({pool})",
+        f"- concurrency: {options.concurrency} ({kind})",
         f"- queues:      {', '.join(options.queues)}",
         "",
         "[tasks]",
-        *(f"  . {name}" for name in sorted(extension.tasks)),
+        *(f"  . {name}" for name in sorted(state.tasks)),
     ]
     return "\n".join(rows) + "\n"

@@ -1,4 +1,4 @@
-"""A supervisor's connections to Redis: kept, lost, and made again."""
+"""A loop's connections to Redis: kept, lost, and made again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from redis import Redis
 from redis.exceptions import RedisError
 
-from .. import keys
 from ..appstate import AppState
 from ..broker.connection import Backoff, Subscription, check_server
 from ..broker.trouble import is_unavailable
@@ -25,13 +24,16 @@ LOG_EVERY = 10.0
 class Lines:
     """One connection for commands, one for messages, one for each queue.
 
+    :param channels: Whose messages are heard.
+    :param queues: Whose jobs are waited for.
     :ivar retry_at: When to connect again, by the monotonic clock.
     """
 
-    def __init__(self, state: AppState, name: str, queues: Sequence[str]) -> None:
+    def __init__(
+        self, state: AppState, channels: Sequence[str], queues: Sequence[str] = ()
+    ) -> None:
         self.client: Redis = state.broker.supervisor()
         self.waiters: Waiters = Waiters(self.client, queues)
-        channels = (keys.NAMES["wake"], keys.commands(name))
         self.subscription: Subscription = Subscription(self.client, channels)
         self.up: bool = False
         self.retry_at: float = 0.0
@@ -39,11 +41,14 @@ class Lines:
         self._url = state.broker.masked_url
         self._backoff = Backoff()
         self._logged = -LOG_EVERY
+        self._told_up: bool | None = None  # What the log says; None: nothing yet.
         self._checked = False
 
     def guard(self, duty: Callable[[], None]) -> None:
-        """Do what needs Redis, if it is there. What goes wrong ends it and the
-        connections: it is done anew on others.
+        """Do what needs Redis, if there is a connection.
+
+        An error of Redis ends the duty and closes the connections; the next turn does
+        it again on new ones.
 
         :raises ConfigError: The server cannot carry the queue.
         """
@@ -52,21 +57,33 @@ class Lines:
         try:
             duty()
         except ConfigError:
-            # The worker ends, and has nothing there that it could tidy up.
+            # The process ends, and has nothing in Redis to tidy up.
             self.up = False
             raise
         except (RedisError, OSError) as error:
             self._drop(error)
 
     def connect(self) -> bool:
-        """Connect if it is time to; whether there is a new connection."""
-        if self.up or time.monotonic() < self.retry_at:
+        """Connect if it is time to; whether there is a new connection.
+
+        Call it once a turn. After a trouble the log does not say that it is over before
+        a turn went by without any: a full server can be connected to.
+        """
+        if self.up:
+            self._tell_up()
+            return False
+        if time.monotonic() < self.retry_at:
             return False
         self.up, self._up_since = True, time.monotonic()
         self.guard(self._open)
-        if self.up:
-            logger.info("Connected to %s", self._url)
+        if self.up and self._told_up is None:
+            self._tell_up()
         return self.up
+
+    def _tell_up(self) -> None:
+        if not self._told_up:
+            self._told_up = True
+            logger.info("Connected to %s", self._url)
 
     def _open(self) -> None:
         if not self._checked:
@@ -88,7 +105,7 @@ class Lines:
         self.up = False
         self.retry_at = now + self._backoff.next()
         if now - self._logged >= LOG_EVERY:
-            self._logged = now
+            self._logged, self._told_up = now, False
             # Not away, yet it refuses: a key of another type, a missing permission.
             refused = None if is_unavailable(error) else error
             logger.warning(

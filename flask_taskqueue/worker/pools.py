@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import ctypes
 import logging
 import os
-import random
 import signal
 import socket
-import sys
 import time
 import typing as t
 from collections.abc import Callable
 
-from .. import context, signals
+from .. import signals
 from ..appstate import AppState
 from .board import Board, Seen
+from .forked import described, fork
 from .limits import AlarmTimer, NoTimer, Timer
 from .loop import WAKE, Place, Slot
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _STOP_WAIT = 1.0
 
 
@@ -115,7 +112,7 @@ class Process(_Channel):
         if self._death is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                self._death = _described(status)
+                self._death = described(status)
         return self._death
 
     def kill(self, meant: Callable[[Seen], bool] | None = None) -> bool:
@@ -134,7 +131,7 @@ class Process(_Channel):
                 return False
         os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
-        self._death = _described(status)
+        self._death = described(status)
         return True
 
     def _await_stop(self) -> bool:
@@ -144,17 +141,10 @@ class Process(_Channel):
             if pid and os.WIFSTOPPED(status):
                 return True
             if pid:
-                self._death = _described(status)
+                self._death = described(status)
                 return False
             os.sched_yield()
         return False
-
-
-def _described(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"killed by signal {number} ({signal.Signals(number).name})"
-    return f"exit status {os.waitstatus_to_exitcode(status)}"
 
 
 class PreforkPool:
@@ -176,77 +166,29 @@ class PreforkPool:
         """Fork a child."""
         ours, theirs = socket.socketpair()
         mine = place(Board(), theirs)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent = os.getpid()
+
+        def begin() -> None:
+            ours.close()
+            self._disown()
+
         try:
-            pid = os.fork()
+            pid = fork(
+                self._state,
+                "A child of the worker",
+                begin,
+                lambda parent: _work(self._state, mine, AlarmTimer()),
+            )
         except OSError:
             ours.close()
-            theirs.close()
             raise
-        if pid == 0:
-            ours.close()
-            self._be_child(parent, mine)
-        theirs.close()
-        return Process(mine, ours, pid)
-
-    def _be_child(self, parent: int, place: Place) -> t.NoReturn:
-        """Never returns: whatever happens ends in ``os._exit``, so that nothing of
-        the supervisor (its ``finally``, its ``atexit``) runs twice."""
-        status = 70
-        try:
-            _die_with(parent)
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-                # A terminal sends INT to all: only the supervisor decides. Not
-                # SIG_IGN, which the programs a task starts would inherit.
-                signal.signal(number, lambda *_: None)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._disown()
-            random.seed()
-            self._inherited = contextvars.Context().run(_forget_engines, self._state)
-            contextvars.Context().run(_work, self._state, place, AlarmTimer())
-            status = 0
-        except Exception:
-            logger.exception("A child of the worker ended")
         finally:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            theirs.close()
+        return Process(mine, ours, pid)
 
 
 def _work(state: AppState, place: Place, timer: Timer) -> None:
     signals.send(signals.worker_process_init, state.app, worker=place.worker)
     Slot(state, place, timer).run()
-
-
-def _forget_engines(state: AppState) -> list[object]:
-    """Give Flask-SQLAlchemy's engines new pools: their connections are the parent's.
-
-    :return: The old pools, to be kept while this process lives: a driver may say
-        goodbye on a connection that is collected, and so end it for the parent.
-    """
-    database = state.app.extensions.get("sqlalchemy")
-    if database is None:
-        return []
-    with context.alone(state.app):
-        engines = list(getattr(database, "engines", {}).values())
-    pools: list[object] = [engine.pool for engine in engines]
-    for engine in engines:
-        engine.dispose(close=False)
-    return pools
-
-
-def _die_with(parent: int) -> None:
-    """End with the parent, whatever ends it (Linux; elsewhere the end of file on
-    the channel ends the child after its job)."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
-        os._exit(70)
 
 
 class Inline(_Channel):

@@ -12,6 +12,7 @@ import select
 import signal
 import threading
 import time
+import typing as t
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ from .lines import Lines
 from .pools import Pool
 from .staff import Staff, runs, runs_job
 from .upkeep import RENEW_EVERY, Upkeep
+
+if t.TYPE_CHECKING:
+    # Loaded by workers with a beat only.
+    from .embedded_beat import EmbeddedBeat
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -57,11 +62,14 @@ class Supervisor:
         self.state = state
         self.options = options
         name, queues = options.name, options.queues
-        self.lines: Lines = Lines(state, name, queues)
+        channels = (keys.NAMES["wake"], keys.commands(name))
+        self.lines: Lines = Lines(state, channels, queues)
         self.client: Redis = self.lines.client
         self.upkeep: Upkeep = Upkeep(state, self.client, name, queues)
         self.burials: Burials = Burials(state, self.client, queues)
         self.staff: Staff = Staff(name, queues, options.concurrency, self.burials)
+        self.beat: EmbeddedBeat | None = None
+        """Looked after beside the children, where the worker was asked for one."""
         self._gave_back = False
         self._announced = False
         self._asked: deque[int] = deque()
@@ -129,6 +137,8 @@ class Supervisor:
             return False
         if self._stop_at is None:
             return self.staff.hopeless
+        if self.beat is not None and not self.beat.is_over:
+            return False
         # Without Redis nothing can be given back: the leases run out then.
         return not self.burials.holding or time.monotonic() >= self._stop_at
 
@@ -146,6 +156,8 @@ class Supervisor:
         self.lines.guard(self.burials.work_off)
         if self.lines.up and not self._stopping and not self.staff.hopeless:
             self.staff.hire()
+        if self.beat is not None:
+            self.beat.tend(stopping=self._stopping)
         self.lines.guard(self._wait)
 
     def _sleep(self) -> None:
@@ -155,6 +167,8 @@ class Supervisor:
             poll.register(descriptor, select.POLLIN)
         until = [self.upkeep.clock.next if self.lines.up else self.lines.retry_at]
         until += self.staff.deadlines()
+        if self.beat is not None:
+            until.append(self.beat.deadline)
         if self._stop_at is not None:
             until.append(self._stop_at)
         # Never longer than a second: the slots look at the age of the stamp.
@@ -244,6 +258,8 @@ class Supervisor:
 
     def _close(self) -> None:
         self.staff.close()
+        if self.beat is not None:
+            self.beat.close()
         self.lines.guard(self.upkeep.unregister)
         self.lines.close()
         self._announce(signals.worker_shutdown)

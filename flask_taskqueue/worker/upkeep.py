@@ -11,6 +11,7 @@ import typing as t
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 
 from redis import Redis
 from rq.version import VERSION
@@ -21,6 +22,7 @@ from ..broker import scripts
 from ..broker.wire import Argument, Lease, Renewed, Swept
 from .board import Seen
 from .loop import LEASE
+from .neighbours import Neighbours
 from .outcome import log_lost
 from .plain import is_admitted
 from .pools import Child
@@ -37,21 +39,33 @@ RECORD_TTL = 90
 """Seconds a worker's record outlives its last renewal."""
 
 SWEEP_EVERY = 2.0
+"""Seconds between sweeps of an idle worker."""
+
 SWEEP_LEAST = 0.05
+"""Seconds a sweep waits at least."""
+
 SWEEP_GAP = 5.0
 """Seconds without a sweep after which expired leases prove nothing: a lease less the
 time between renewals, less the longest wait before a worker connects again."""
 
 SWEEP_ALL_EVERY = 60.0
-"""Seconds until a sweep of all queues although this worker's have nothing to do."""
+"""Seconds until a sweep of all queues although this worker's have nothing to do. It
+renews the lock that keeps RQ's own scheduler out, which lasts 150 s."""
+
+SWEEP_BESIDE = 0.5
+"""Seconds between sweeps while RQ's own scheduler has not let go of a queue yet."""
 
 PRUNE_EVERY = 60.0
+"""Seconds between removals of what has expired from RQ's sets."""
 
 MOST_PROMOTED = 500
 """Due jobs of a queue moved in one call: about 10 ms of the server's time."""
 
 MOST_UNPARKED = 500
+"""Parked jobs of a task looked at in one call."""
+
 MOST_PRUNED = 1000
+"""Members taken out of a set in one call."""
 
 LATER = float("inf")
 
@@ -94,7 +108,9 @@ class Upkeep:
         self._name = name
         self._queues = queues
         self._birth = datetime.now(UTC)
+        self._version = metadata.version("Flask-TaskQueue")
         self._flushed: dict[str, Totals] = {}
+        self._neighbours = Neighbours()
         self._nothing_at = -SWEEP_GAP
         self._swept_all_at = -SWEEP_ALL_EVERY
         self.clock: Clock = Clock()
@@ -137,7 +153,7 @@ class Upkeep:
         return answer
 
     def _record(self, held: Sequence[Lease]) -> dict[str, Argument]:
-        """RQ's fields of a worker (rq 2.12, BaseWorker.serialize)."""
+        """RQ's fields of a worker (rq 2.12, BaseWorker.serialize), and our mark."""
         return {
             "birth": self._birth.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "queues": ",".join(self._queues),
@@ -148,6 +164,7 @@ class Upkeep:
             "python_version": platform.python_version(),
             "state": "busy" if held else "idle",
             "current_job": held[0].id if held else "",
+            "tq_version": self._version,
         }
 
     def sweep(self) -> int:
@@ -157,7 +174,8 @@ class Upkeep:
         """
         now = time.monotonic()
         if now >= self.clock.prune:
-            scripts.prune(self._client, most=MOST_PRUNED)
+            _, mixed = scripts.prune(self._client, most=MOST_PRUNED)
+            self._neighbours.warn_of_workers(mixed)
             self.clock.prune = now + PRUNE_EVERY
         swept, unparked = Swept(), 0
         if self._is_something_to_do() or now - self._swept_all_at >= SWEEP_ALL_EVERY:
@@ -165,8 +183,9 @@ class Upkeep:
             self._swept_all_at = now
             unparked = sum(map(self._unpark, filter(self._knows, swept.parked)))
         # On time where a lease ends sooner: what it held is not to wait any longer.
-        lapse = SWEEP_EVERY if swept.next_lapse is None else swept.next_lapse
-        self.clock.sweep = now + min(SWEEP_EVERY, max(lapse, SWEEP_LEAST))
+        pause = SWEEP_BESIDE if swept.kept_out else SWEEP_EVERY
+        lapse = pause if swept.next_lapse is None else swept.next_lapse
+        self.clock.sweep = now + min(pause, max(lapse, SWEEP_LEAST))
         self._plan_promotion(swept.next_due)
         self.suspended, self.paused = swept.suspended, swept.paused
         if self.suspended:
@@ -189,8 +208,14 @@ class Upkeep:
     def _sweep_all(self, now: float) -> Swept:
         empty = self._queues if now - self._nothing_at < SWEEP_GAP else ()
         swept = scripts.sweep(
-            self._client, gap=SWEEP_GAP, lease=LEASE, most=MOST_PROMOTED, empty=empty
+            self._client,
+            gap=SWEEP_GAP,
+            lease=LEASE,
+            most=MOST_PROMOTED,
+            empty=empty,
+            queues=self._queues,
         )
+        self._neighbours.warn_of_schedulers(swept.kept_out)
         for job in swept.recovered:
             if job.what == "failed":
                 log_lost(self._client, job.id, job.queue)

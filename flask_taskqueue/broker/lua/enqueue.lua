@@ -13,8 +13,9 @@
 local nonce = arg()
 local job = read_job()
 
-local row = redis.pcall('HMGET', K.job .. job.id, 'status', 'tq_nonce', 'origin')
-if row.err then return -1 end
+local row = redis.pcall('HMGET', K.job .. job.id, 'status', 'tq_nonce', 'origin',
+  'tq_entry')
+if row.err or row[4] then return -1 end
 if row[2] == nonce then return 2 end
 if not make_room(job.id, row[1], row[3] or job.queue) then return 0 end
 extend(job.fields, {'tq_nonce', nonce})

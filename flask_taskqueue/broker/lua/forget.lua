@@ -9,9 +9,9 @@
 
 local id = arg()
 local key = K.job .. id
-local row = redis.pcall('HMGET', key, 'status', 'origin', 'tq_forgotten')
+local row = redis.pcall('HMGET', key, 'status', 'origin', 'tq_forgotten', 'tq_entry')
 if row.err then return -1 end
-if not row[1] or row[3] then return 0 end
+if not row[1] or row[3] or row[4] then return 0 end
 redis.call('HSET', key, 'tq_forgotten', '1', 'result_ttl', '60', 'failure_ttl', '60')
 local status, queue = row[1], row[2] or ''
 if status == 'finished' or status == 'failed' or status == 'canceled'

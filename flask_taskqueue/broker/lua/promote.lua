@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- include: clock args queueing telling leases ending claiming promoting
--- Move due jobs of queues to their ends, in order of due time.
+-- Move due jobs of queues to their ends, in order of due time. Nothing of a queue
+-- that RQ's own scheduler has, or had just now: sweep takes it from there.
 --
 -- KEYS  none (they follow from the queues)
 -- ARGV  most jobs to move of a queue, counted list of queues

@@ -1,15 +1,18 @@
 #!lua flags=allow-oom
 -- include: clock args
 -- Take out of sets what has expired: finished, failed and revoked jobs, workers
--- without a record, parked jobs that no longer are.
+-- without a record, parked jobs that no longer are. Look for plain rq workers beside
+-- ours on the way.
 --
 -- KEYS  none (they follow from the sets of queues and workers)
 -- ARGV  most members to take out of a set
--- returns  number of members taken out, -1 where somebody pruned within a minute
+-- returns  {number of members taken out, or -1 where somebody pruned within a minute,
+--          {queue, key of a plain rq worker, number of them} for each queue that has
+--          such ones beside ours}
 
 local most = arg()
-if not redis.call('SET', K.pruned, '1', 'NX', 'EX', 60) then return -1 end
-local out = 0
+if not redis.call('SET', K.pruned, '1', 'NX', 'EX', 60) then return {-1, {}} end
+local out, mixed = 0, {}
 for _, key in ipairs(redis.call('SMEMBERS', K.queues)) do
   local queue = string.sub(key, #K.queue + 1)
   for _, prefix in ipairs({K.finished, K.failed, K.canceled}) do
@@ -19,11 +22,17 @@ for _, key in ipairs(redis.call('SMEMBERS', K.queues)) do
       out = out + redis.call('ZREM', prefix .. queue, unpack(gone))
     end
   end
+  local plain, ours = {}, 0
   for _, worker in ipairs(redis.call('SMEMBERS', K.workers_of .. queue)) do
     if redis.call('EXISTS', worker) == 0 then
       out = out + redis.call('SREM', K.workers_of .. queue, worker)
+    elseif redis.pcall('HGET', worker, 'tq_version') then
+      ours = ours + 1
+    else
+      plain[#plain + 1] = worker
     end
   end
+  if ours > 0 and #plain > 0 then mixed[#mixed + 1] = {queue, plain[1], #plain} end
 end
 for _, task in ipairs(redis.call('SMEMBERS', K.parked_names)) do
   for _, id in ipairs(redis.call('ZRANGE', K.parked .. task, 0, most - 1)) do
@@ -37,4 +46,4 @@ end
 for _, worker in ipairs(redis.call('SMEMBERS', K.workers)) do
   if redis.call('EXISTS', worker) == 0 then out = out + redis.call('SREM', K.workers, worker) end
 end
-return out
+return {out, mixed}

@@ -28,8 +28,9 @@ local key = K[place] .. queue
 -- returns 'waits', 'later' or 'stale'; name of the task it is parked for, or false
 local function look(id)
   local came = STATUS[place] == 'queued' and 'enqueued_at' or 'created_at'
-  local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_execution', came, 'tq_parked')
-  if row.err or row[1] ~= STATUS[place] then return 'stale' end
+  local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_execution', came, 'tq_parked',
+    'tq_entry')
+  if row.err or row[1] ~= STATUS[place] or row[5] then return 'stale' end
   if row[2] and redis.call('ZSCORE', K.wip .. queue, id .. ':' .. row[2]) then
     return 'stale'
   end

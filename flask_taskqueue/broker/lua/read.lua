@@ -16,7 +16,7 @@ local FIELDS = {
   'tq_recoveries', 'tq_state', 'tq_info', 'tq_sig_info', 'tq_ignored', 'tq_error',
   'tq_runtime', 'tq_children', 'tq_parent', 'tq_root', 'tq_eta', 'tq_expires',
   'tq_forgotten', 'retries_left', 'retry_intervals', 'timeout', 'tq_headers',
-  'tq_carried', 'tq_ended', 'tq_parked',
+  'tq_carried', 'tq_ended', 'tq_parked', 'tq_entry',
 }
 
 -- A key of another type is no job of anybody's.

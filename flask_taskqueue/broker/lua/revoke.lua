@@ -12,10 +12,10 @@
 local id, terminate, created = arg(), arg() == '1', arg()
 local key = K.job .. id
 local row = redis.pcall('HMGET', key, 'status', 'origin', 'worker_name', 'tq_forgotten',
-  'tq_parked', 'created_at')
+  'tq_parked', 'created_at', 'tq_entry')
 if row.err then return -1 end
 local status, queue = row[1], row[2] or ''
-if not status or row[4] then return 0 end
+if not status or row[4] or row[7] then return 0 end
 if created ~= '' and row[6] ~= created then return 0 end
 if status == 'started' then
   if redis.call('HGET', key, 'tq_revoked') ~= 'terminate' then

@@ -1,16 +1,18 @@
 #!lua flags=allow-oom
 -- include: clock args queueing telling leases ending claiming promoting
 -- Look after all queues: expired leases, due jobs, ids left by dead waiters,
--- dependents left over. Every worker calls it every 2 s.
+-- dependents left over. Every worker calls it every 2 s. RQ's own scheduler is kept
+-- out of the caller's queues only: others may be nobody's but RQ's.
 --
 -- KEYS  none (they follow from the set of queues)
 -- ARGV  longest gap between sweeps in seconds, lease in seconds, most jobs to move
 --       of a queue, counted list of queues the caller saw without leases less than
---       that gap ago
+--       that gap ago, counted list of the caller's queues
 -- returns  {recovered, milliseconds to the end of the next lease or -1, milliseconds
 --          to the next due time or -1, queues with ids left by a waiter, names of
---          parked tasks, paused queues, 1 = all are suspended}; recovered: list of
---          {id, queue, what} as lib/ending.lua says
+--          parked tasks, paused queues, 1 = all are suspended, {queue, scheduler}
+--          for each where RQ's scheduler is being kept out}; recovered: list of {id,
+--          queue, what} as lib/ending.lua says
 
 local MOST_RECOVERED = 500
 
@@ -65,6 +67,12 @@ local function earlier(a, b)
   return (a < 0 or b >= 0 and b < a) and b or a
 end
 
+local kept_out = {}
+for _, queue in ipairs(list()) do
+  local scheduler = claim_lock(queue)
+  if scheduler then kept_out[#kept_out + 1] = {queue, scheduler} end
+end
+
 local recovered, ready = {}, {}
 local lapse, next_due = -1, -1
 for _, queue in ipairs(queues) do
@@ -93,5 +101,5 @@ end
 
 return {
   recovered, lapse, next_due, ready, redis.call('SMEMBERS', K.parked_names),
-  redis.call('SMEMBERS', K.paused), redis.call('EXISTS', K.suspended),
+  redis.call('SMEMBERS', K.paused), redis.call('EXISTS', K.suspended), kept_out,
 }

@@ -32,6 +32,8 @@ local function refusal(id, queue, row)
   if row.err then return quarantine(id, queue, 'the job is not stored as a hash') end
   local status, execution, expires = row[1], row[2], tonumber(row[3] or '')
   local ended = row[4] or row[5] and row[5] ~= ''
+  -- What rq-scheduler shows for an entry of beat is no job.
+  if row[7] then return false end
   if not status then
     if redis.call('EXISTS', K.job .. id) == 0 then return false end
     return quarantine(id, queue, 'the job has no status')
@@ -126,7 +128,7 @@ local function claim(call)
         local id = pop(K.ready .. queue) or pop(K.queue .. queue)
         if not id then break end
         local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_execution',
-          'tq_expires', 'tq_ended', 'ended_at', 'tq_revoked')
+          'tq_expires', 'tq_ended', 'ended_at', 'tq_revoked', 'tq_entry')
         local note = refusal(id, queue, row)
         if note == nil then return start(id, queue, row, call), 0, notes end
         if note then notes[#notes + 1] = note end

@@ -6,10 +6,10 @@
 local function requeue(id, nonce)
   local key = K.job .. id
   local row = redis.pcall('HMGET', key, 'status', 'origin', 'tq_forgotten', 'tq_nonce',
-    'retries_left', 'tq_retries')
+    'retries_left', 'tq_retries', 'tq_entry')
   if row.err then return -1 end
   local status, queue = row[1], row[2]
-  if not status or row[3] then return 0 end
+  if not status or row[3] or row[7] then return 0 end
   if row[4] == nonce then return 1 end
   if not ENDED[status] then return 2 end
   if not queue or queue == '' then return -1 end
