@@ -15,7 +15,7 @@ from . import browser as chromium
 from .postgres import Postgres, binaries
 from .processes import AppFolder
 from .running import InProcess
-from .servers import FAKETIME, Server
+from .servers import Server, why_no_clock
 
 if t.TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -54,9 +54,10 @@ def own_server(tmp_path: Path) -> t.Iterator[Server]:
 @pytest.fixture
 def clock_server(tmp_path: Path) -> t.Iterator[Server]:
     """A server of the test's own whose clock it sets; see ``Server.set_clock``."""
-    if FAKETIME is None:
-        assert "CI" not in os.environ, "no libfaketime below /usr/lib"
-        pytest.skip("libfaketime is not installed")
+    reason = why_no_clock()
+    if reason:
+        assert "CI" not in os.environ, reason
+        pytest.skip(reason)
     with Server(tmp_path / "server", clock=True) as server:
         yield server
 

@@ -22,6 +22,16 @@ FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 """Where Debian's package ``libfaketime`` puts what moves a process's clock."""
 
 
+def why_no_clock() -> str:
+    """Why the clock of a server cannot be set here; ``""`` where it can."""
+    if FAKETIME is None:
+        return "no libfaketime below /usr/lib"
+    with open(embedded.binary(), "rb") as file:
+        # Where an ELF file names what loads its libraries, and others before them.
+        is_dynamic = b"/ld-" in file.read(4096)
+    return "" if is_dynamic else "a statically linked server takes no libfaketime"
+
+
 def eventually(
     condition: t.Callable[[], T], timeout: float = 10.0, message: str = ""
 ) -> T:

@@ -154,7 +154,8 @@ def test_old_reports_are_cleaned_up_with_their_files(app: Flask) -> None:
     old, new = (upload(client).rpartition("/")[2] for _ in range(2))
     drain(app)
     with app.app_context():
-        report = db.session.get_one(Report, old)
+        report = db.session.get(Report, old)
+        assert report is not None
         report.created_at -= timedelta(days=31)
         db.session.commit()
         app.extensions["taskqueue"].send_task("example_app.tasks.clean_up")
