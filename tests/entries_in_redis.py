@@ -17,11 +17,12 @@ LOCK = "rq:scheduler_lock"
 APP = "shop"
 ENTRY = "beat-nightly-12345678"
 
-PAST = f"{time.time() - 5:.6f}"
+# Of six decimals the last is not 0: Redis writes a score without such ones.
+PAST = f"{int(time.time()) - 5}.123457"
 """A time that an entry is due at."""
 
-LATER = f"{time.time() + 86400:.6f}"
-LATER_STILL = f"{time.time() + 172800:.6f}"
+LATER = f"{int(time.time()) + 86_400}.234561"
+LATER_STILL = f"{int(time.time()) + 172_800}.345671"
 
 
 def definition(**given: str) -> dict[str, t.Any]:
