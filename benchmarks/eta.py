@@ -10,15 +10,11 @@ worker takes to run them all, too.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import tempfile
 import time
 import typing as t
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from first_numbers import OURS, process, server
+from first_numbers import at_work
 from latency import quantiles
 
 SPREAD = 10.0
@@ -78,26 +74,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="ftq-"))
-    (folder / "bench_ours.py").write_text(OURS)
-    sys.path.insert(0, str(folder))
-    os.environ["FLASK_TASKQUEUE_URL"] = f"unix://{folder / 's'}"
-    worker = ["-m", "flask", "--app", "bench_ours", "worker", "-c", "1"]
-    with server(folder, append_only=True) as client:
-        import bench_ours
-
-        with (
-            bench_ours.create_app().app_context(),
-            process(sys.executable, *worker, "-l", "warning", cwd=folder),
-        ):
-            bench_ours.add.delay(1, 1).get(timeout=20)
-            rounds = [
-                (
-                    quantiles(run(bench_ours.add, client, given.jobs, SPREAD)[2]),
-                    run(bench_ours.add, client, given.jobs, 0.0)[:2],
-                )
-                for _ in range(given.rounds)
-            ]
+    with at_work(append_only=True) as (_, client, add):
+        rounds = [
+            (
+                quantiles(run(add, client, given.jobs, SPREAD)[2]),
+                run(add, client, given.jobs, 0.0)[:2],
+            )
+            for _ in range(given.rounds)
+        ]
     print(f"{'over 10 s: late (ms)':28}{'p50':>10}{'p99':>10}{'max':>10}")  # noqa: T201
     show(given.rounds, sorted((late for late, _ in rounds), key=lambda row: row[1]))
     print(f"{'at once: seconds until all':28}{'queued':>10}{'done':>10}")  # noqa: T201

@@ -116,6 +116,28 @@ def process(*command: str, cwd: Path) -> Iterator[None]:
         worker.wait(30)
 
 
+@contextlib.contextmanager
+def at_work(*, append_only: bool = False) -> Iterator[tuple[Path, t.Any, t.Any]]:
+    """A server, a worker that has run a job, and an app context of its app.
+
+    :return: The app's folder, a client of the server, and the task ``add``.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ftq-"))
+    (folder / "bench_ours.py").write_text(OURS)
+    sys.path.insert(0, str(folder))
+    os.environ["FLASK_TASKQUEUE_URL"] = f"unix://{folder / 's'}"
+    worker = ["-m", "flask", "--app", "bench_ours", "worker", "-c", "1"]
+    with server(folder, append_only=append_only) as client:
+        import bench_ours
+
+        with (
+            bench_ours.create_app().app_context(),
+            process(sys.executable, *worker, "-l", "warning", cwd=folder),
+        ):
+            bench_ours.add.delay(1, 1).get(timeout=20)
+            yield folder, client, bench_ours.add
+
+
 def timed(call: Callable[[int], t.Any], jobs: int) -> float:
     """Calls a second."""
     began = time.perf_counter()

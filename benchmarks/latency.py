@@ -9,16 +9,12 @@ WARNING, nothing pinned. Prints the best and the median round.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import sys
-import tempfile
 import time
 import typing as t
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from first_numbers import OURS, process, server
+from first_numbers import at_work
 
 
 def quantiles(values: list[float]) -> tuple[float, float, float]:
@@ -74,31 +70,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="ftq-"))
-    (folder / "bench_ours.py").write_text(OURS)
-    sys.path.insert(0, str(folder))
-    os.environ["FLASK_TASKQUEUE_URL"] = f"unix://{folder / 's'}"
-    worker = ["-m", "flask", "--app", "bench_ours", "worker", "-c", "1"]
-    with server(folder, append_only=True) as client:
-        import bench_ours
-
-        with (
-            bench_ours.create_app().app_context(),
-            process(sys.executable, *worker, "-l", "warning", cwd=folder),
-        ):
-            bench_ours.add.delay(1, 1).get(timeout=20)
-            print(f"{'ms':28}{'p50':>10}{'p99':>10}{'max':>10}")  # noqa: T201
-            for measure in (eta, round_trip, waking):
-                rounds = [
-                    quantiles(measure(bench_ours.add, client, given.jobs))
-                    for _ in range(given.rounds)
-                ]
-                rounds.sort(key=lambda row: row[1])
-                shown = {"best": rounds[0], "median": rounds[len(rounds) // 2]}
-                for name, row in shown.items():
-                    label = f"{measure.__name__} ({name} of {given.rounds})"
-                    cells = "".join(f"{cell:10.2f}" for cell in row)
-                    print(f"{label:28}{cells}")  # noqa: T201
+    with at_work(append_only=True) as (_, client, add):
+        print(f"{'ms':28}{'p50':>10}{'p99':>10}{'max':>10}")  # noqa: T201
+        for measure in (eta, round_trip, waking):
+            rounds = [
+                quantiles(measure(add, client, given.jobs)) for _ in range(given.rounds)
+            ]
+            rounds.sort(key=lambda row: row[1])
+            shown = {"best": rounds[0], "median": rounds[len(rounds) // 2]}
+            for name, row in shown.items():
+                label = f"{measure.__name__} ({name} of {given.rounds})"
+                cells = "".join(f"{cell:10.2f}" for cell in row)
+                print(f"{label:28}{cells}")  # noqa: T201
 
 
 if __name__ == "__main__":

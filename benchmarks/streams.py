@@ -17,14 +17,13 @@ import os
 import selectors
 import socket
 import sys
-import tempfile
 import time
 import typing as t
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from first_numbers import OURS, process, server
+from first_numbers import at_work, process
 from latency import quantiles
 
 
@@ -95,28 +94,18 @@ def main() -> None:
     parser.add_argument("--watchers", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="ftq-"))
-    (folder / "bench_ours.py").write_text(OURS)
-    sys.path.insert(0, str(folder))
-    os.environ["FLASK_TASKQUEUE_URL"] = f"unix://{folder / 's'}"
-    worker = ["-m", "flask", "--app", "bench_ours", "worker", "-c", "1"]
-    with server(folder) as client:
-        import bench_ours
-
-        with (
-            bench_ours.create_app().app_context(),
-            process(sys.executable, *worker, "-l", "warning", cwd=folder),
-            served(folder, given.watchers) as address,
-        ):
-            bench_ours.add.delay(1, 1).get(timeout=20)
-            print(f"{'ms':28}{'p50':>10}{'p99':>10}{'max':>10}")  # noqa: T201
-            for jobs in (given.watchers, 1):
-                rounds = [
-                    measure(bench_ours.add, client, address, given.watchers, jobs)
-                    for _ in range(given.rounds)
-                ]
-                cells = "".join(f"{cell:10.1f}" for cell in min(rounds))
-                print(f"{given.watchers} watchers, {jobs} jobs".ljust(28) + cells)  # noqa: T201
+    with (
+        at_work() as (folder, client, add),
+        served(folder, given.watchers) as address,
+    ):
+        print(f"{'ms':28}{'p50':>10}{'p99':>10}{'max':>10}")  # noqa: T201
+        for jobs in (given.watchers, 1):
+            rounds = [
+                measure(add, client, address, given.watchers, jobs)
+                for _ in range(given.rounds)
+            ]
+            cells = "".join(f"{cell:10.1f}" for cell in min(rounds))
+            print(f"{given.watchers} watchers, {jobs} jobs".ljust(28) + cells)  # noqa: T201
 
 
 if __name__ == "__main__":
