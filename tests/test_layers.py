@@ -34,7 +34,8 @@ LAYERS = [
     "worker.board worker.loop control inspector counts listing metrics worker.waiting"
     " worker.lines worker.neighbours worker.forked",
     "result eager dispatch on_commit worker.pools",
-    "task named registry worker.upkeep worker.burial worker.staff beat.listing",
+    "task named registry worker.upkeep worker.burial worker.staff beat.listing"
+    " worker.prefork worker.solo",
     "beat.declared beat.firing beat.runtime beat.writing beat.importing",
     "beat.troubles beat.strays beat.setbacks beat.syncing beat.ticking beat.service",
     "worker.embedded_beat worker.supervisor",

@@ -15,7 +15,8 @@ from .. import patterns
 from ..appstate import AppState
 from ..broker import embedded
 from ..options import UNSET
-from ..worker.pools import PreforkPool, SoloPool
+from ..worker.prefork import PreforkPool
+from ..worker.solo import SoloPool
 from ..worker.supervisor import GAVE_BACK, Supervisor, WorkerOptions
 from .code import load_tasks
 from .terminal import (

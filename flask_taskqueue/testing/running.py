@@ -24,7 +24,7 @@ from ..worker import callbacks, outcome
 from ..worker.endings import Failed, Parked
 from ..worker.execution import Executor
 from ..worker.limits import NoTimer
-from ..worker.pools import PreforkPool
+from ..worker.prefork import PreforkPool
 from ..worker.reporter import JobReporter
 from ..worker.supervisor import Supervisor, WorkerOptions
 

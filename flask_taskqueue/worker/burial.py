@@ -20,7 +20,7 @@ from ..stored_error import dump_error
 from .board import Seen
 from .endings import Failed
 from .outcome import end_of, log_extra, log_lost, shown_name
-from .pools import Child
+from .pools import Seat
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -37,17 +37,17 @@ class Burials:
         self._state = state
         self._client = client
         self._queues = queues
-        self._due: list[tuple[Sequence[Child], Callable[[], None]]] = []
+        self._due: list[tuple[Sequence[Seat], Callable[[], None]]] = []
 
     @property
-    def children(self) -> list[Child]:
+    def seats(self) -> list[Seat]:
         """Those that are dead and not buried."""
-        return [child for children, _ in self._due for child in children]
+        return [seat for seats, _ in self._due for seat in seats]
 
     @property
     def holding(self) -> bool:
         """One of them ran something: while Redis is away it cannot be given back."""
-        return any(child.board.read().lease for child in self.children)
+        return any(seat.board.read().lease for seat in self.seats)
 
     def work_off(self) -> None:
         """Do what is due."""
@@ -60,64 +60,69 @@ class Burials:
                 logger.exception("What a dead child held cannot be taken back")
             del self._due[0]
 
-    def _bury(self, children: Sequence[Child], duty: Callable[[], None]) -> None:
-        for child in children:
-            self._silence(child)
+    def _bury(self, seats: Sequence[Seat], duty: Callable[[], None]) -> None:
+        for seat in seats:
+            self._silence(seat)
         duty()
-        for child in children:
+        for seat in seats:
             # What they had claimed and not begun.
-            self._abandon(child, "", "")
+            self._abandon(seat, "", "")
 
-    def recover(self, child: Child, death: str) -> None:
+    def recover(self, seats: Sequence[Seat], death: str) -> None:
         """By itself: what it ran is charged a recovery and runs again."""
-        lease = child.board.read().lease
-        ran = lease.execution if lease else ""
-        self._due.append(([child], lambda: self._abandon(child, ran, death)))
 
-    def end_overdue(self, child: Child) -> None:
+        def charge() -> None:
+            for seat in seats:
+                lease = seat.board.read().lease
+                self._abandon(seat, lease.execution if lease else "", death)
+
+        self._due.append((seats, charge))
+
+    def end_overdue(self, seat: Seat) -> None:
         """Killed at its job's hard limit: the job ends as a failure."""
-        seen = child.board.read()
+        seen = seat.board.read()
         seconds = seen.deadline - seen.started
         error = errors.TimeLimitExceeded(f"the time limit of {seconds:g} s is over")
         _log_stop(seen.lease, error)
-        self._due.append(([child], lambda: self._end(seen, error, seconds, "failed")))
+        self._due.append(([seat], lambda: self._end(seen, error, seconds, "failed")))
 
-    def end_terminated(self, child: Child) -> None:
+    def end_terminated(self, seat: Seat) -> None:
         """Killed because its job was revoked with ``terminate``."""
-        seen = child.board.read()
+        seen = seat.board.read()
         seconds = time.monotonic() - seen.started if seen.started else 0.0
         error = errors.TaskRevokedError("terminated")
         _log_stop(seen.lease, error)
-        self._due.append(([child], lambda: self._end(seen, error, seconds, "stopped")))
+        self._due.append(([seat], lambda: self._end(seen, error, seconds, "stopped")))
 
-    def give_back(self, children: Sequence[Child]) -> int:
-        """Killed because the worker stops: in one call, so that the jobs keep their
-        order.
+    def give_back(self, seats: Sequence[Seat]) -> int:
+        """Killed for no fault of what they ran: the worker stops, or another slot of
+        the same child had to. In one call, so that the jobs keep their order.
 
         :return: How many of them ran something.
         """
-        seen = [child.board.read() for child in children]
+        seen = [seat.board.read() for seat in seats]
         seen.sort(key=lambda one: one.started)
         leases = [one.lease for one in seen if one.lease]
         for lease in leases:
             extra = {"job_id": lease.id, "queue": lease.queue, "task": ""}
             logger.warning("Job %s is given back", lease.id, extra=extra)
-        self._due.append((children, lambda: self._release(leases)))
+        self._due.append((seats, lambda: self._release(leases)))
         return len(leases)
 
-    def release_rest(self, child: Child) -> None:
-        """Ended as it should, or killed for a lease that was lost: it runs nothing."""
-        self._due.append(([child], lambda: None))
+    def release_rest(self, seats: Sequence[Seat]) -> None:
+        """Ended as they should, or killed for a lease that was lost: they run
+        nothing."""
+        self._due.append((seats, lambda: None))
 
-    def _silence(self, child: Child) -> None:
+    def _silence(self, seat: Seat) -> None:
         """Close its connection, so that nothing it sent runs after this."""
         untyped: scripts.Client = self._client
-        if child.board.client_id:
-            untyped.client_kill_filter(_id=child.board.client_id)
+        if seat.board.client_id:
+            untyped.client_kill_filter(_id=seat.board.client_id)
 
-    def _abandon(self, child: Child, ran: str, death: str) -> None:
+    def _abandon(self, seat: Seat, ran: str, death: str) -> None:
         for job in scripts.abandon(
-            self._client, child.prefix, ran=ran, reason=death, queues=self._queues
+            self._client, seat.prefix, ran=ran, reason=death, queues=self._queues
         ):
             if job.what == "failed":
                 log_lost(self._client, job.id, job.queue)
@@ -182,16 +187,16 @@ def _end_job(
 
 
 def return_unknown(
-    client: Redis, unknown: t.Iterable[Lease], children: Sequence[Child]
+    client: Redis, unknown: t.Iterable[Lease], seats: Sequence[Seat]
 ) -> None:
-    """Give back leases no child of ours holds, and none will come to hold.
+    """Give back leases no slot of ours holds, and none will come to hold.
 
     One that waits for the answer to its claim may hold it in a moment: such a
-    child has not counted that call yet.
+    slot has not counted that call yet.
 
-    :param children: Those that live, and those not buried yet.
+    :param seats: Those that live, and those not buried yet.
     """
-    boards = {child.label: child.board for child in children}
+    boards = {seat.label: seat.board for seat in seats}
     lost = []
     for lease in unknown:
         head, _, call = lease.execution.rpartition(".")

@@ -11,7 +11,7 @@ from functools import partial
 from .board import Board, Seen
 from .burial import Burials
 from .loop import HELD_BACK, IDLE, Place
-from .pools import Child, Pool
+from .pools import Child, Pool, Seat
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ QUICK_DEATHS_MOST = 5
 class Staff:
     """The children of one worker.
 
-    :param size: How many there should be.
+    :param size: How many slots there should be.
     :param burials: Gets those that died.
     """
 
@@ -35,10 +35,15 @@ class Staff:
         self._queues = queues
         self._size = size
         self._burials = burials
-        self._idle: list[Child] = []
+        self._idle: list[Seat] = []
         self._ready: set[str] = set()
         self._made = 0
         self._quick_deaths = 0
+
+    @property
+    def seats(self) -> list[Seat]:
+        """The slots of all children."""
+        return [seat for child in self.children for seat in child.seats]
 
     @property
     def hopeless(self) -> bool:
@@ -62,31 +67,31 @@ class Staff:
 
     def filenos(self) -> Iterator[int]:
         """Descriptors that become readable when one says something."""
-        return (child.fileno() for child in self.children)
+        return (seat.fileno() for seat in self.seats)
 
     def deadlines(self) -> Iterator[float]:
         """When hard limits of what runs are over, by the monotonic clock."""
         if self.pool is not None and self.pool.kills:
-            for child in self.children:
-                if deadline := child.board.read().deadline:
+            for seat in self.seats:
+                if deadline := seat.board.read().deadline:
                     yield deadline
 
     def stamp(self, *, stopping: bool) -> None:
         """Say that the supervisor lives, and whether it stops."""
-        for child in self.children:
-            child.board.stamp(stopping=stopping)
+        for seat in self.seats:
+            seat.board.stamp(stopping=stopping)
 
     def hear(self) -> bool:
         """Take note of what they said; whether one was held back by a pause."""
         held_back = False
-        for child in self.children:
-            heard = child.hear()
+        for seat in self.seats:
+            heard = seat.hear()
             if not heard:
                 continue
-            self._ready.add(child.label)
+            self._ready.add(seat.label)
             self._quick_deaths = 0
-            if (IDLE in heard or HELD_BACK in heard) and child not in self._idle:
-                self._idle.append(child)
+            if (IDLE in heard or HELD_BACK in heard) and seat not in self._idle:
+                self._idle.append(seat)
             held_back = held_back or HELD_BACK in heard
         return held_back
 
@@ -97,14 +102,15 @@ class Staff:
 
     def wake_all(self) -> None:
         """Make all look at their boards."""
-        for child in self.children:
-            child.wake()
+        for seat in self.seats:
+            seat.wake()
 
     def hire(self) -> None:
         """Make those that are missing."""
-        while self.pool is not None and len(self.children) < self._size:
+        while self.pool is not None and (missing := self._size - len(self.seats)) > 0:
             try:
-                self.children.append(self.pool.start(self._place))
+                slots = missing if self.pool.shared else 1
+                self.children.append(self.pool.start(self._place, slots))
             except OSError as error:
                 # No memory or no process to be had: in a second there may be.
                 logger.error("No child of the worker can be made: %s", error)
@@ -127,24 +133,25 @@ class Staff:
             if death is None:
                 continue
             if stopping and death == "exit status 0":
-                self._burials.release_rest(child)
+                self._burials.release_rest(child.seats)
             else:
-                logger.warning("Child %s of the worker died: %s", child.label, death)
-                self._quick_deaths += child.label not in self._ready
-                self._burials.recover(child, death)
+                labels = ", ".join(seat.label for seat in child.seats)
+                logger.warning("Child %s of the worker died: %s", labels, death)
+                self._quick_deaths += not any(
+                    seat.label in self._ready for seat in child.seats
+                )
+                self._burials.recover(child.seats, death)
             self._remove(child)
 
     def enforce_limits(self) -> None:
         """Kill those whose job is over its hard limit."""
-        for child in list(self.children):
-            if _is_overdue(child.board.read()) and self._kill(child, _is_overdue):
-                self._burials.end_overdue(child)
+        for seat in self._kill_meant(_is_overdue):
+            self._burials.end_overdue(seat)
 
     def terminate(self, meant: Callable[[Seen], bool]) -> None:
         """Kill those that run what is meant: it was revoked."""
-        for child in list(self.children):
-            if meant(child.board.read()) and self._kill(child, meant):
-                self._burials.end_terminated(child)
+        for seat in self._kill_meant(meant):
+            self._burials.end_terminated(seat)
 
     def stop_lost(self, execution: str) -> None:
         """Kill who runs an execution that has lost its lease.
@@ -152,40 +159,49 @@ class Staff:
         Not who stores its outcome: the lease goes with that, and the fence refuses
         what comes too late.
         """
-        meant = partial(_executes, execution)
-        for child in list(self.children):
-            if meant(child.board.read()) and self._kill(child, meant):
-                logger.warning("Execution %s lost its lease: stopped", execution)
-                self._burials.release_rest(child)
+        for seat in self._kill_meant(partial(_executes, execution)):
+            logger.warning("Execution %s lost its lease: stopped", execution)
+            self._burials.release_rest([seat])
 
     def kill_all(self) -> bool:
         """Kill who is left; whether jobs are given back."""
-        killed = [child for child in list(self.children) if self._kill(child)]
-        return bool(killed) and self._burials.give_back(killed) > 0
-
-    def _kill(self, child: Child, meant: Callable[[Seen], bool] | None = None) -> bool:
-        killed = child.kill(meant)
-        if killed:
+        killed = [child for child in list(self.children) if child.kill()]
+        for child in killed:
             self._remove(child)
-        return killed
+        seats = [seat for child in killed for seat in child.seats]
+        return bool(seats) and self._burials.give_back(seats) > 0
+
+    def _kill_meant(self, meant: Callable[[Seen], bool]) -> Iterator[Seat]:
+        """Kill who runs what is meant; what else runs in the same child is given
+        back."""
+        for child in list(self.children):
+            for seat in child.seats:
+                if meant(seat.board.read()) and child.kill(seat, meant):
+                    self._remove(child)
+                    yield seat
+                    others = [other for other in child.seats if other is not seat]
+                    if others:
+                        self._burials.give_back(others)
+                    break
 
     def _remove(self, child: Child) -> None:
         self.children.remove(child)
-        if child in self._idle:
-            self._idle.remove(child)
-        self._ready.discard(child.label)
-        child.close()
+        for seat in child.seats:
+            if seat in self._idle:
+                self._idle.remove(seat)
+            self._ready.discard(seat.label)
+            seat.close()
 
     def close(self) -> None:
         """Kill who is left, without a word about what they ran."""
         for child in self.children:
             child.kill()
-            child.close()
+        self.disown()
 
     def disown(self) -> None:
-        """In a forked child: close what is the supervisor's."""
-        for child in self.children:
-            child.close()
+        """Close what is the supervisor's; in a forked child, too."""
+        for seat in self.seats:
+            seat.close()
 
 
 def runs(execution: str, seen: Seen) -> bool:

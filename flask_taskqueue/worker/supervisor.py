@@ -196,7 +196,7 @@ class Supervisor:
     def _serve(self) -> None:
         clock = self.upkeep.clock
         now = time.monotonic()
-        if self.upkeep.has_news(self.staff.children):
+        if self.upkeep.has_news(self.staff.seats):
             clock.renew = min(clock.renew, now + RENEW_EVERY)
         if now >= clock.renew:
             self._renew()
@@ -211,13 +211,13 @@ class Supervisor:
                 self._obey(data)
 
     def _renew(self) -> None:
-        answer = self.upkeep.renew(self.staff.children)
+        answer = self.upkeep.renew(self.staff.seats)
         for execution in answer.stop:
             self.staff.terminate(partial(runs, execution))
         for execution in answer.lost:
             self.staff.stop_lost(execution)
-        children = [*self.staff.children, *self.burials.children]
-        return_unknown(self.client, answer.unknown, children)
+        seats = [*self.staff.seats, *self.burials.seats]
+        return_unknown(self.client, answer.unknown, seats)
 
     def _obey(self, data: bytes) -> None:
         """A command sent by RQ's ``send_*_command``, or by ``revoke``."""

@@ -25,7 +25,7 @@ from .loop import LEASE
 from .neighbours import Neighbours
 from .outcome import log_lost
 from .plain import is_admitted
-from .pools import Child
+from .pools import Seat
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -117,17 +117,17 @@ class Upkeep:
         self.suspended: bool = False
         self.paused: Collection[str] = ()
 
-    def has_news(self, children: Sequence[Child]) -> bool:
+    def has_news(self, seats: Sequence[Seat]) -> bool:
         """Something runs, or has run since the last renewal."""
         return any(
-            seen.lease or _totals(seen) != self._flushed.get(child.label, NONE_YET)
-            for child in children
-            for seen in [child.board.read()]
+            seen.lease or _totals(seen) != self._flushed.get(seat.label, NONE_YET)
+            for seat in seats
+            for seen in [seat.board.read()]
         )
 
-    def renew(self, children: Sequence[Child]) -> Renewed:
+    def renew(self, seats: Sequence[Seat]) -> Renewed:
         """Extend the leases of what runs, flush counters and the record."""
-        seen = {child.label: child.board.read() for child in children}
+        seen = {seat.label: seat.board.read() for seat in seats}
         held = [state.lease for state in seen.values() if state.lease]
         totals = {label: _totals(state) for label, state in seen.items()}
         succeeded, failed, worked = (
