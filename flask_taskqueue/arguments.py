@@ -14,15 +14,19 @@ _POSITIONAL = (
 )
 _REST = inspect.Parameter.VAR_POSITIONAL
 
+FORMS_MOST = 100
+"""Forms of calls remembered for one task."""
+
 
 class Shape:
     """A function's signature, with a quick answer for plain calls.
 
-    ``Signature.bind`` takes longer than the rest of an enqueue; most calls have
-    only positional arguments, of which counting them is enough.
+    ``Signature.bind`` takes as long as the rest of a call. It looks only at how many
+    arguments there are and what the named ones are called: each such form of a call is
+    held against it once, the most frequent one, without names, never.
     """
 
-    __slots__ = ("_least", "_most", "_name", "signature")
+    __slots__ = ("_fitting", "_least", "_most", "_name", "signature")
 
     def __init__(
         self, name: str, function: t.Callable[..., t.Any], bound: bool
@@ -45,15 +49,22 @@ class Shape:
         needed = any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in others)
         self._least = len(plain) + 1 if needed else len(required)
         self._most = len(plain)
+        self._fitting: set[tuple[object, ...]] = set()
 
     def check(self, args: Sequence[t.Any], kwargs: Mapping[str, t.Any]) -> None:
         """Return if the arguments fit. :raises TypeError: They do not."""
         if not kwargs and self._least <= len(args) <= self._most:
             return
+        form = (len(args), *kwargs)
+        if form in self._fitting:
+            return
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self._name}{self.signature}: {error}") from None
+        # A function that takes any name has any number of forms.
+        if len(self._fitting) < FORMS_MOST:
+            self._fitting.add(form)
 
 
 def checked_arguments(

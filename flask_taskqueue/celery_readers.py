@@ -214,6 +214,8 @@ def options(found: Found) -> t.Iterator[str]:
         if not found.get(name):
             continue
         value = str(found.get(name))
+        if name == "worker_max_memory_per_child" and value.isdecimal():
+            value = f"{int(value) / 1024:g}"  # Celery's are KiB, ours MiB
         if name == "worker_pool" and value not in _POOLS:
             found.lose(name, _NO_POOL.get(value, f"the pool {value} is not there yet"))
         else:

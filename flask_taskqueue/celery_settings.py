@@ -31,6 +31,8 @@ KEYS = {
 OPTIONS = {
     "worker_concurrency": "-c",
     "worker_pool": "-P",
+    "worker_max_tasks_per_child": "--max-tasks-per-child",
+    "worker_max_memory_per_child": "--max-memory-per-child",
     "worker_soft_shutdown_timeout": "--shutdown-timeout",
     "celeryd_log_level": "-l",
 }
@@ -179,10 +181,6 @@ _REASONS = (
     (
         "TERM waits for running jobs, then gives them back",
         "worker_enable_soft_shutdown_on_idle",
-    ),
-    (
-        f"replacing children after N tasks or MiB is {_NOT_YET}",
-        "worker_max_tasks_per_child worker_max_memory_per_child",
     ),
     (
         f"autoscaling is {_NOT_YET}: start more workers, or set -c",

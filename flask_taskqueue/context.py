@@ -22,6 +22,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 R = t.TypeVar("R")
 
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 # Flask 3.1 has a context for the request beside the app's. Later versions have one
 # for both and make this a deprecated name for it, which is not in the module's dict.
 _request_ctx: t.Any = vars(flask.globals).get("request_ctx", app_ctx)
@@ -67,14 +69,16 @@ def captured_once() -> Iterator[None]:
 
 
 def _captured(state: AppState) -> str:
-    url, headers = _surroundings(state)
     carriers = state.provided.carriers
+    if not (carriers or has_request_context()) and _running.get() is None:
+        return ""
+    url, headers = _surroundings(state)
     values = _values(carriers) if carriers else {}
     row = Carried(url, headers, values).stored()
     if not row:
         return ""
     try:
-        text = json.dumps(row, separators=(",", ":"), allow_nan=False)
+        text = _encoder.encode(row)
     except (TypeError, ValueError, RecursionError) as error:
         raise _no_json(values) from error
     most = state.config.max_args_bytes

@@ -1,4 +1,4 @@
-"""Changes that people ask for: revoke, requeue, purge, pause, resume."""
+"""Changes that people ask for: of jobs, of queues, and of workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import typing as t
 from collections.abc import Iterable, Iterator
 from secrets import token_hex
 
-from . import announcing, keys
+from . import announcing, commands, keys
 from .appstate import AppState
 from .broker import scripts
 from .errors import BrokerUnavailable, JobNotFound, TaskQueueError
@@ -152,6 +152,33 @@ def resume(state: AppState, queue: str) -> bool:
     """
     with state.broker.errors():
         return bool(scripts.call(state.broker.producer, "resume", [queue]))
+
+
+def stop_worker(state: AppState, name: str) -> bool:
+    """Tell a worker to stop as at TERM: what runs may end. Whether it heard.
+
+    :param name: Its whole name.
+    :raises BrokerUnavailable: Redis did not answer within 2 s.
+    """
+    return _tell(state, name, commands.SHUTDOWN)
+
+
+def quiet_worker(state: AppState, name: str) -> bool:
+    """Tell a worker to take no more jobs, and to stay. Whether it heard.
+
+    What runs goes on. Only a reload or a new worker takes jobs again.
+
+    :param name: Its whole name.
+    :raises BrokerUnavailable: Redis did not answer within 2 s.
+    """
+    return _tell(state, name, commands.QUIET)
+
+
+def _tell(state: AppState, worker: str, kind: str) -> bool:
+    client: scripts.Client = state.broker.producer
+    with state.broker.errors():
+        heard = client.publish(keys.commands(worker), commands.Command(kind).dumps())
+    return bool(heard)
 
 
 def _refuse_local(state: AppState, job_id: str) -> None:

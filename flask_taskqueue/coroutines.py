@@ -18,8 +18,24 @@ _Task = asyncio.Task[t.Any]
 
 
 def finished(value: t.Any) -> t.Any:
-    """What a call gave; of an ``async def`` function what awaiting that gives."""
-    return run(value) if inspect.iscoroutine(value) else value
+    """What a call gave; of an ``async def`` function what awaiting that gives.
+
+    :raises RuntimeError: Coroutines were refused.
+    """
+    if not inspect.iscoroutine(value):
+        return value
+    if _refused:
+        value.close()
+        raise RuntimeError(_refused[-1])
+    return run(value)
+
+
+def refuse(why: str) -> None:
+    """Run no coroutine of a job in this process from now on.
+
+    :param why: Message of the error instead.
+    """
+    _refused.append(why)
 
 
 def run(coroutine: _Coroutine) -> t.Any:
@@ -49,18 +65,20 @@ def _is_in_a_loop() -> bool:
     return True
 
 
-def interrupt(error: Exception) -> bool:
-    """Let an exception arrive in the coroutine that this thread runs, where it waits.
-    For signal handlers.
+def interrupt(error: Exception, thread: int | None = None) -> bool:
+    """Let an exception arrive in the coroutine that a thread runs, where it waits.
+    For signal handlers, and for other threads.
 
-    Raised by the handler, it would hit whatever happens to be executed: the selector,
+    Raised there and then, it would hit whatever happens to be executed: the selector,
     and then the coroutine is cancelled and never sees it; or a callback, whose
     exceptions the event loop logs and forgets.
 
+    :param thread: Its identifier; ``None`` is this one.
     :return: ``False`` where no coroutine waits; its own code may be what is executed.
         Raise it then.
     """
-    return _here.running is not None and _here.running.interrupt(error)
+    running = _running.get(threading.get_ident() if thread is None else thread)
+    return running is not None and running.interrupt(error)
 
 
 class _Running:
@@ -75,11 +93,12 @@ class _Running:
     def to_its_end(self) -> t.Any:
         """Its result, from an event loop in this thread."""
         main = self._main()
-        outer, _here.running = _here.running, self
+        thread = threading.get_ident()
+        _running[thread] = self
         try:
             return asyncio.run(main)
         finally:
-            _here.running = outer
+            _running.pop(thread, None)
             # They may never have begun.
             main.close()
             self._coroutine.close()
@@ -105,7 +124,10 @@ class _Running:
         task = self._task
         if task is None or task.done() or self._coroutine.cr_running:
             return False
-        task.get_loop().call_soon_threadsafe(self._cancel, task, error)
+        try:
+            task.get_loop().call_soon_threadsafe(self._cancel, task, error)
+        except RuntimeError:  # its loop is closed: it has just ended
+            return False
         return True
 
     def _cancel(self, task: _Task, error: Exception) -> None:
@@ -149,8 +171,7 @@ def _as_cancellation(error: Exception) -> BaseException:
     return t.cast(BaseException, both(*error.args))
 
 
-class _Here(threading.local):
-    running: _Running | None = None
+_running: dict[int, _Running] = {}
+"""By the thread each runs in: an event loop cannot run inside another one."""
 
-
-_here = _Here()
+_refused: list[str] = []

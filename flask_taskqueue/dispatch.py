@@ -50,12 +50,12 @@ def dispatch(state: AppState, new: NewJob) -> AsyncResult[t.Any]:
     gather = _gather.get()
     if gather is None and state.eager:
         return run_here(state, new, state.eager_propagates)
-    call = Call(state, new, AsyncResult(new.id, state))
+    handle: AsyncResult[t.Any] = AsyncResult(new.id, state)
     if gather is None:
-        call.handle.created = producer.send(state, new)
+        handle.created = producer.send(state, new)
     else:
-        gather(call)
-    return call.handle
+        gather(Call(state, new, handle))
+    return handle
 
 
 def run_here(state: AppState, new: NewJob, throw: bool) -> AsyncResult[t.Any]:

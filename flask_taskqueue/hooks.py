@@ -67,9 +67,10 @@ class Hooks:
         kwargs: Mapping[str, t.Any],
         einfo: str,
     ) -> None:
-        """After an execution that failed for good.
+        """After an execution that failed for good. Where its process was killed,
+        another one calls it, and :meth:`after_return`.
 
-        :param einfo: The traceback as text.
+        :param einfo: The traceback as text; of a killed process at most its last line.
         """
 
     def after_return(
@@ -83,7 +84,7 @@ class Hooks:
     ) -> None:
         """Last, after an execution that ended the job.
 
-        :param status: ``SUCCESS`` or ``FAILURE``.
+        :param status: ``SUCCESS``, ``FAILURE``, or ``REVOKED`` where it was stopped.
         :param retval: What it returned, or the exception.
         :param einfo: The traceback as text; ``None`` after a success.
         """

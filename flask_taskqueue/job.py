@@ -7,6 +7,7 @@ import math
 import typing as t
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from rq.job import Job
 
@@ -34,6 +35,9 @@ SIGNED = (
 
 Fields = Mapping[bytes, bytes]
 
+NO_LIMITS: Mapping[str, float] = {}
+"""Of a worker that was given none."""
+
 
 def signed_parts(
     job_id: str, data: bytes, fields: Mapping[str, Argument]
@@ -47,25 +51,16 @@ def _as_bytes(value: Argument) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def compose(
-    job_id: str,
-    task: str,
-    options: TaskOptions,
-    *,
-    data: bytes,
-    stored_options: bytes,
-    more: Mapping[str, Argument],
-    signer: Signer | None,
+def frame(
+    task: str, options: TaskOptions, stored_options: bytes
 ) -> dict[str, Argument]:
-    """The fields of a new job's hash, status and times excepted.
+    """The fields that are alike in all jobs of a task with these options.
 
     :param options: Completed ones.
-    :param data: Its call as :func:`.serializer.dump_call` wrote it.
-    :param more: Fields that only some jobs have.
+    :param stored_options: What :meth:`.TaskOptions.stored` makes of them.
     """
     limit = options.time_limit
     fields: dict[str, Argument] = {
-        "data": serializer.compress(data),
         # RQ shows this text; without arguments, which may be secrets.
         "description": task,
         # RQ reads whole seconds; -1 is no limit.
@@ -75,15 +70,48 @@ def compose(
         "tq_task": task,
         "tq_content": t.cast(str, options.serializer),
         "tq_options": stored_options,
-        **more,
     }
     if options.on_worker_lost == "fail":
         fields["tq_on_lost"] = "fail"
     if options.max_recoveries != 3:
         fields["tq_max_recoveries"] = options.max_recoveries
+    return fields
+
+
+def compose(
+    job_id: str,
+    frame: Mapping[str, Argument],
+    data: bytes,
+    more: Mapping[str, Argument],
+    signer: Signer | None,
+) -> dict[str, Argument]:
+    """The fields of a new job's hash, status and times excepted.
+
+    They begin with :data:`.wire.COLUMNS`.
+
+    :param frame: As :func:`frame` made it.
+    :param data: Its call as :func:`.serializer.dump_call` wrote it.
+    :param more: Fields that only some jobs have.
+    """
+    fields = {"data": serializer.compress(data), **frame, **more}
     if signer is not None:
         fields["tq_sig"] = signer.sign(*signed_parts(job_id, data, fields))
     return fields
+
+
+SHARED_MOST = 4096
+"""Bytes of options that are kept decoded: those of a task's jobs are all the same."""
+
+
+@lru_cache(1024)
+def _options(raw: bytes) -> dict[str, t.Any]:
+    return StoredJob("", {b"tq_options": raw}).mapping("tq_options")
+
+
+@lru_cache(1024)
+def _policy(raw: bytes) -> RetryPolicy:
+    options = StoredJob("", {b"tq_options": raw}).mapping("tq_options")
+    return RetryPolicy.from_dict(options.get("retry"))
 
 
 class StoredJob:
@@ -91,14 +119,24 @@ class StoredJob:
     is trusted: :class:`.errors.DecodeError` names the field that cannot be read.
 
     :param fields: The hash as it came.
+    :param limits: Seconds of a worker that go for jobs whose own options name none,
+        by ``time_limit`` and ``soft_time_limit``.
     """
 
-    __slots__ = ("_parsed", "fields", "id", "queue")
+    __slots__ = ("_limits", "_parsed", "_task", "fields", "id", "queue")
 
-    def __init__(self, job_id: str, fields: Fields, queue: str = "") -> None:
+    def __init__(
+        self,
+        job_id: str,
+        fields: Fields,
+        queue: str = "",
+        limits: Mapping[str, float] = NO_LIMITS,
+    ) -> None:
         self.id: str = job_id
         self.fields: Fields = fields
+        self._limits = limits
         self._parsed: dict[str, t.Any] = {}
+        self._task: str | None = None
         self.queue: str = queue or self.text("origin")
 
     @classmethod
@@ -208,7 +246,9 @@ class StoredJob:
     @property
     def task(self) -> str:
         """Name of its task; ``""`` for a job of a plain ``rq`` producer."""
-        return self.text("tq_task")
+        if self._task is None:
+            self._task = self.text("tq_task")
+        return self._task
 
     @property
     def name(self) -> str:
@@ -221,25 +261,37 @@ class StoredJob:
     @property
     def retries(self) -> int:
         """Retries done; a requeued job begins anew."""
-        return 0 if self.is_requeued else self.count("tq_retries")
+        if b"tq_retries" not in self.fields or self.is_requeued:
+            return 0
+        return self.count("tq_retries")
 
     @property
     def recoveries(self) -> int:
         """Times it was given to another worker because one was lost; a requeued job
         begins anew."""
-        return 0 if self.is_requeued else self.count("tq_recoveries")
+        if b"tq_recoveries" not in self.fields or self.is_requeued:
+            return 0
+        return self.count("tq_recoveries")
 
     @property
     def options(self) -> dict[str, t.Any]:
-        """What its producer decided about how it runs; plain ``rq`` has none."""
-        return self.mapping("tq_options") if self.task else {}
+        """What its producer decided about how it runs; plain ``rq`` has none.
+
+        Not to be changed: jobs of one task share it.
+        """
+        if not self.task:
+            return {}
+        raw = self.fields.get(b"tq_options", b"")
+        return _options(raw) if len(raw) < SHARED_MOST else self.mapping("tq_options")
 
     @property
     def policy(self) -> RetryPolicy:
         """Its retry policy; from RQ's fields where it is a plain ``rq`` job."""
         try:
             if self.task:
-                return RetryPolicy.from_dict(self.options.get("retry"))
+                raw = self.fields.get(b"tq_options", b"")
+                read = _policy if len(raw) < SHARED_MOST else _policy.__wrapped__
+                return read(raw)
             left = self.count("retries_left")
             interval = rq_interval(self.rows("retry_intervals"), left) if left else 0
             return RetryPolicy(max_retries=self.retries + left, delay=interval)
@@ -251,15 +303,22 @@ class StoredJob:
     def limit(self, name: str) -> float | None:
         """``time_limit`` or ``soft_time_limit`` in seconds, ``None`` without one.
 
-        A plain ``rq`` job has RQ's time-out as its soft limit, and a hard one 60 s
-        later, as RQ's worker does.
+        That of the task or the call, else the worker's, else the app's. A plain ``rq``
+        job has RQ's time-out as its soft limit, and a hard one 60 s later, as RQ's
+        worker does.
         """
-        value = self.options.get(name) if self.task else self._rq_limit(name)
+        value = self._task_limit(name) if self.task else self._rq_limit(name)
         if value is None:
             return None
         if type(value) in (int, float) and 0 < value <= LIMIT_MOST:
             return float(value)
         raise DecodeError(f"the job's {name} is not a number of seconds")
+
+    def _task_limit(self, name: str) -> t.Any:
+        options = self.options
+        if name in options:
+            return options[name]
+        return self._limits.get(name, options.get(f"app_{name}"))
 
     def _rq_limit(self, name: str) -> float | None:
         timeout = self.number("timeout", RQ_TIMEOUT) or RQ_TIMEOUT

@@ -1,7 +1,7 @@
 """Every Redis key the package reads or writes: name, type, lifetime.
 
 RQ's keys keep RQ's names and types (rq 2.12). Own keys start with ``tq:``.
-The scripts get :data:`PREFIXES` as a table, so that no script spells a key.
+The scripts write ``K.job`` for a key's beginning, so that none spells it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,15 @@ PREFIXES = {
     "ready": "tq:ready:",
     # sorted set of ids no worker here can run; score: parked at
     "parked": "tq:parked:",
+    # sorted set of a queue's killed jobs whose hooks are still to be called, members
+    # "<id>:<execution>"; score: from when somebody may; TTL 7 days from the last
+    "aftermath_of": "tq:aftermath:",
+    # RQ: set of the ids of a group's jobs
+    "group": "rq:group:",
     # channel: the job of this id changed; empty messages
     "changes": "tq:job:",
+    # channel: names of workers that answer one ping
+    "answers": "tq:answers:",
     # hash: an entry of beat, its definition and what became of it; until removed
     "entry": "tq:entry:",
     # list: an entry's last firings, newest first; until the entry is removed
@@ -57,6 +64,8 @@ PREFIXES = {
     # string: "done" once the entries of an app's code are written, "begun" before; no
     # TTL, one key per app: a beat that finds none knows that Redis lost its data
     "synced": "tq:synced:",
+    # stream; deleted in the script that makes it
+    "scratch": "tq:scratch:",
 }
 """Beginnings of keys that end in a job id, a queue or another name."""
 
@@ -68,10 +77,11 @@ NAMES = {
     "parked_names": "tq:parked",  # set of task names with parked jobs
     # hash: ended jobs with dependents left to look at -> where to go on
     "followups": "tq:followups",
-    "aftermath": "tq:aftermath",  # sorted set of killed jobs with a callback left
+    "aftermath": "tq:aftermath",  # set of queues with killed jobs, see "aftermath_of"
+    "groups": "rq:groups",  # RQ: set of names of groups
     "swept": "tq:swept",  # string: time of the last sweep; no TTL, one key
-    "pruned": "tq:pruned",  # string: somebody pruned within the last minute; TTL 60 s
-    "scratch": "tq:scratch",  # stream, deleted in the script that makes it
+    # string: somebody pruned within the last minute; TTL 60 s, 1 s if there is more
+    "pruned": "tq:pruned",
     "wake": "tq:wake",  # channel: an earlier due time was scheduled
     "entries_changed": "tq:entries",  # channel: an entry changed, a lead ended
     # rq-scheduler: sorted set of job ids by due time in epoch seconds; its entries are
@@ -131,6 +141,11 @@ def synced(app: str) -> str:
 def due(app: str) -> str:
     """Index of an app's entries that wait, by due time."""
     return PREFIXES["due"] + app
+
+
+def answers(ping: str) -> str:
+    """Channel of the answers to a ping."""
+    return PREFIXES["answers"] + ping
 
 
 def worker(name: str) -> str:

@@ -25,6 +25,8 @@ class Unset(Enum):
 
 UNSET = Unset.UNSET
 
+LIMITS = ("time_limit", "soft_time_limit")
+
 
 class RetryOptions(t.TypedDict, total=False):
     """Options about retries, of a task and of a call."""
@@ -131,6 +133,9 @@ class TaskOptions:
     link: tuple[t.Any, ...] = ()
     link_error: tuple[t.Any, ...] = ()
 
+    app_limits: frozenset[str] = frozenset()
+    """Names of the time limits that nobody set: the app's, if it has any."""
+
     @classmethod
     def of_task(cls, **given: t.Unpack[DecoratorOptions]) -> TaskOptions:
         """Options of a decorator.
@@ -142,13 +147,10 @@ class TaskOptions:
 
     def completed(self, config: Config) -> TaskOptions:
         """The same with the app's defaults where nothing was set."""
+        unset = [row.name for row in fields(self) if getattr(self, row.name) is UNSET]
+        defaults: dict[str, t.Any] = {name: getattr(config, name) for name in unset}
         return dataclasses.replace(
-            self,
-            **{
-                row.name: getattr(config, row.name)
-                for row in fields(self)
-                if getattr(self, row.name) is UNSET
-            },
+            self, **defaults, app_limits=self.app_limits.union(unset) & set(LIMITS)
         )
 
     def called(self, **given: t.Unpack[CallOptions]) -> TaskOptions:
@@ -160,7 +162,8 @@ class TaskOptions:
         changes = _checked(given, SHARED | CALL, "option of apply_async")
         if given.get("eta") is not None and given.get("countdown") is not None:
             raise ValueError("expected 'eta' or 'countdown', got both")
-        return dataclasses.replace(self, **changes)
+        app_limits = self.app_limits.difference(changes)
+        return dataclasses.replace(self, **changes, app_limits=app_limits)
 
     def changed(self, **given: t.Unpack[ChangeOptions]) -> TaskOptions:
         """The same with the options of a ``retry()``.
@@ -187,12 +190,18 @@ class TaskOptions:
         )
 
     def stored(self) -> bytes:
-        """What a worker needs of completed options, as compact JSON."""
+        """What a worker needs of completed options, as compact JSON.
+
+        A limit of the app has a name of its own: one given to a worker goes before it,
+        but not before the task's or the call's, which may be ``None``.
+        """
         out: dict[str, t.Any] = {"retry": self.policy.to_dict()}
-        if self.time_limit is not None:
-            out["time_limit"] = self.time_limit
-        if self.soft_time_limit is not None:
-            out["soft_time_limit"] = self.soft_time_limit
+        for name in LIMITS:
+            seconds = getattr(self, name)
+            if name not in self.app_limits:
+                out[name] = seconds
+            elif seconds is not None:
+                out[f"app_{name}"] = seconds
         if self.ignore_result:
             out["ignore_result"] = True
         return json.dumps(out, separators=(",", ":")).encode()

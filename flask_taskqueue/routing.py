@@ -121,7 +121,7 @@ def parse_routes(routes: object) -> tuple[RouteLookup, ...]:
     if isinstance(routes, Mapping):
         return (_by_name(routes),) if routes else ()
     if callable(routes):
-        return (_by_function(routes),)
+        return (_Function(routes),)
     if isinstance(routes, list | tuple):
         return tuple(_lookup(entry) for entry in routes)
     raise ValueError(
@@ -133,7 +133,7 @@ def _lookup(entry: object) -> RouteLookup:
     if isinstance(entry, Mapping):
         return _by_name(entry)
     if callable(entry):
-        return _by_function(entry)
+        return _Function(entry)
     if isinstance(entry, list | tuple) and len(entry) == 2:
         return _by_name({check_name_pattern(entry[0]): entry[1]})
     raise ValueError(
@@ -155,22 +155,25 @@ def _by_name(routes: Mapping[t.Any, t.Any]) -> RouteLookup:
     return lookup
 
 
-def _by_function(function: Callable[..., t.Any]) -> RouteLookup:
-    def lookup(name: str, *call: object) -> Route | None:
-        answer = function(name, *call)
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function's routes. It may answer each call otherwise."""
+
+    function: Callable[..., t.Any]
+
+    def __call__(self, name: str, *call: object) -> Route | None:
+        answer = self.function(name, *call)
         if answer is None:
             return None
         try:
             return Route.parse(answer)
         except ValueError as error:
-            called = getattr(function, "__qualname__", repr(function))
+            called = getattr(self.function, "__qualname__", repr(self.function))
             raise ValueError(
                 f"expected route function {called!r} to return a queue name, a dict"
                 f" with 'queue' or 'routing_key', or None for task {name!r}, got"
                 f" {answer!r}: {error}"
             ) from None
-
-    return lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,20 @@ class Router:
         if not queue and not key:
             queue = self._matching(name)
         return queue or self.default_queue, key
+
+    def fixed_queue(
+        self, name: str, task_queue: str | None, task_routing_key: str | None
+    ) -> str | None:
+        """The queue of every call of a task that asks for none.
+
+        :return: ``None`` where each call has to be asked for: a route is a function,
+            and the task does not decide.
+        """
+        if any(isinstance(lookup, _Function) for lookup in self.routes):
+            return task_queue or self._matching(task_routing_key)
+        return self.queue_for(
+            name, (), {}, {}, task_queue=task_queue, task_routing_key=task_routing_key
+        )[0]
 
     def _matching(self, key: str | None) -> str | None:
         if not key:

@@ -77,6 +77,14 @@ class Worker:
         self.process.wait(10)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not waited for does not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 class AppFolder:
     """A folder with one of ``tests/apps``, where ``flask`` processes are started.
 

@@ -28,8 +28,8 @@ def claim(
     client: redis.Redis, queues: t.Sequence[str] = ("default",)
 ) -> Claimed | None:
     """Take the next job, as a worker named :data:`WORKER`."""
-    execution = f"{WORKER}.1.{next(_calls)}"
-    return scripts.claim(client, Claim(WORKER, execution, 10, tuple(queues))).job
+    wanted = Claim(WORKER, f"{WORKER}.1.", next(_calls), 10, tuple(queues))
+    return scripts.claim(client, wanted).job
 
 
 def run(state: AppState, client: redis.Redis, claimed: Claimed) -> Outcome:

@@ -160,7 +160,8 @@ def in_failed(client: Client) -> None:
 
 
 def claim(state: AppState, client: Client) -> object:
-    return broker_scripts.claim(client, Claim(WORKER, f"{WORKER}.1", 10, ("default",)))
+    wanted = Claim(WORKER, f"{WORKER}.", 1, 10, ("default",))
+    return broker_scripts.claim(client, wanted)
 
 
 def promote(state: AppState, client: Client) -> object:

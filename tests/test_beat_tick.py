@@ -7,6 +7,7 @@ import typing as t
 from dataclasses import replace
 
 import pytest
+import redis
 
 from flask_taskqueue.beat import scripts
 from flask_taskqueue.beat.scripts import Tick
@@ -38,6 +39,7 @@ from .entries_in_redis import (
     waiting,
 )
 from .plain_schedulers import SET
+from .servers import Server
 
 
 def test_tick_fires_once_and_sets_the_next_time(client: Client):
@@ -244,6 +246,21 @@ def test_tick_many_fires_in_order_and_loads_the_script(client: Client):
     assert scripts.tick_many(client, APP, steps(times)) == [scripts.FIRED] * 3
     assert waiting(client) == [f"job-{due}" for due in times]
     assert scripts.tick_many(client, APP, []) == []
+
+
+def test_tick_many_fires_although_scripts_are_forgotten_again_and_again(
+    server: Server, client: Client
+):
+    class Forgotten(redis.Redis):
+        def pipeline(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+            self.script_flush()
+            return super().pipeline(*args, **kwargs)
+
+    times = [f"{float(PAST) - 10 + n:.6f}" for n in range(2)]
+    put(client, first=times[0])
+    with Forgotten(unix_socket_path=str(server.socket)) as forgotten:
+        assert scripts.tick_many(forgotten, APP, steps(times)) == [scripts.FIRED] * 2
+        assert len(rows(client)) == 2
 
 
 def test_tick_many_refuses_what_follows_a_refused_one(client: Client):

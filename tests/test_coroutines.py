@@ -9,27 +9,50 @@ import time
 import traceback
 import typing as t
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pytest
 
-from flask_taskqueue import _rq
+from flask_taskqueue import _rq, coroutines
 from flask_taskqueue.coroutines import interrupt, run
 from flask_taskqueue.errors import SoftTimeLimitExceeded
-from flask_taskqueue.worker.limits import AlarmTimer
+from flask_taskqueue.worker.alarms import Clock, ThreadTimer
+from flask_taskqueue.worker.limits import AlarmTimer, Timer
 
 Function = Callable[[], Coroutine[t.Any, t.Any, t.Any]]
 
 
-@pytest.fixture
-def timer() -> Iterator[AlarmTimer]:
+@contextmanager
+def in_the_main_thread() -> Iterator[Timer]:
     before = signal.getsignal(signal.SIGALRM)
     yield AlarmTimer()
     signal.signal(signal.SIGALRM, before)
 
 
+@contextmanager
+def in_any_thread() -> Iterator[Timer]:
+    clock = Clock()
+    thread = threading.Thread(target=clock.run)
+    thread.start()
+    yield ThreadTimer(clock)
+    clock.stop()
+    thread.join()
+
+
+@pytest.fixture(params=[in_the_main_thread, in_any_thread], ids=["alarm", "thread"])
+def timer(request: pytest.FixtureRequest) -> Iterator[Timer]:
+    with request.param() as timer:
+        yield timer
+
+
+BY_SIGNAL = pytest.mark.parametrize(
+    "timer", [in_the_main_thread], indirect=True, ids=["alarm"]
+)
+
+
 def limited(
-    timer: AlarmTimer,
+    timer: Timer,
     function: Function,
     kind: type[Exception] = SoftTimeLimitExceeded,
 ) -> t.Any:
@@ -60,6 +83,18 @@ def test_what_a_coroutine_raises_is_raised():
         assert caught.value.args == error.args
 
 
+def test_where_coroutines_are_refused_the_reason_is_raised(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async def work() -> None: ...
+
+    monkeypatch.setattr(coroutines, "_refused", [])
+    coroutines.refuse("not in this pool")
+    assert coroutines.finished("a plain value") == "a plain value"
+    with pytest.raises(RuntimeError, match="not in this pool"):
+        coroutines.finished(work())
+
+
 def test_inside_a_loop_it_runs_beside_it_in_the_same_context():
     seen: ContextVar[str] = ContextVar("seen")
 
@@ -80,7 +115,8 @@ def test_inside_a_loop_it_runs_beside_it_in_the_same_context():
     assert run(outer()) == ["here", False]
 
 
-def test_a_limit_ends_a_coroutine_beside_a_loop(timer: AlarmTimer):
+@BY_SIGNAL
+def test_a_limit_ends_a_coroutine_beside_a_loop(timer: Timer):
     ended = []
 
     async def inner() -> None:
@@ -194,11 +230,18 @@ PLACES: list[Function] = [
     awaits_one_that_fails_to_stop,
 ]  # fmt: skip
 
-EVERY_PLACE = pytest.mark.parametrize("place", PLACES, ids=lambda f: f.__name__)
+# From another thread what blocks in C cannot be interrupted.
+EVERY_PLACE = pytest.mark.parametrize(
+    ("timer", "place"),
+    [(in_the_main_thread, place) for place in PLACES]
+    + [(in_any_thread, place) for place in PLACES if place is not blocks],
+    indirect=["timer"],
+    ids=lambda value: value.__name__,
+)
 
 
 @EVERY_PLACE
-def test_a_soft_limit_can_be_caught_where_it_waits(timer: AlarmTimer, place: Function):
+def test_a_soft_limit_can_be_caught_where_it_waits(timer: Timer, place: Function):
     async def careful() -> str:
         try:
             await place()
@@ -220,7 +263,7 @@ def test_a_soft_limit_can_be_caught_where_it_waits(timer: AlarmTimer, place: Fun
 @pytest.mark.parametrize("kind", [SoftTimeLimitExceeded, _rq.JobTimeoutException])
 @EVERY_PLACE
 def test_a_soft_limit_that_is_not_caught_is_raised(
-    timer: AlarmTimer, place: Function, kind: type[Exception]
+    timer: Timer, place: Function, kind: type[Exception]
 ):
     cleaned = []
 
@@ -239,7 +282,7 @@ def test_a_soft_limit_that_is_not_caught_is_raised(
     assert place.__name__ in frames
 
 
-def test_what_it_raises_instead_counts(timer: AlarmTimer):
+def test_what_it_raises_instead_counts(timer: Timer):
     async def gives_up() -> None:
         try:
             await sleeps()
@@ -251,7 +294,7 @@ def test_what_it_raises_instead_counts(timer: AlarmTimer):
     assert isinstance(caught.value.__cause__, SoftTimeLimitExceeded)
 
 
-def test_a_task_group_stops_its_tasks(timer: AlarmTimer):
+def test_a_task_group_stops_its_tasks(timer: Timer):
     ended: list[str] = []
 
     async def member() -> None:
@@ -273,7 +316,7 @@ def test_a_task_group_stops_its_tasks(timer: AlarmTimer):
     assert limited(timer, group) == "caught after ['stopped', 'stopped']"
 
 
-def test_a_lock_it_waited_for_is_free_for_others(timer: AlarmTimer):
+def test_a_lock_it_waited_for_is_free_for_others(timer: Timer):
     async def locks() -> str:
         lock = asyncio.Lock()
         await lock.acquire()
@@ -286,7 +329,7 @@ def test_a_lock_it_waited_for_is_free_for_others(timer: AlarmTimer):
     assert limited(timer, locks) == "locked"
 
 
-def test_a_limit_that_is_kept_does_nothing(timer: AlarmTimer):
+def test_a_limit_that_is_kept_does_nothing(timer: Timer):
     async def quick() -> str:
         await asyncio.sleep(0.01)
         return "in time"
@@ -295,7 +338,8 @@ def test_a_limit_that_is_kept_does_nothing(timer: AlarmTimer):
     assert run(asyncio.sleep(0.15, "after")) == "after"
 
 
-def test_a_limit_is_over_while_the_loop_cleans_up(timer: AlarmTimer):
+@BY_SIGNAL
+def test_a_limit_is_over_while_the_loop_cleans_up(timer: Timer):
     """The coroutine has ended; what it left behind has not."""
 
     async def lingers() -> None:

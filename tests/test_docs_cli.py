@@ -44,12 +44,13 @@ def documented(name: str) -> list[Row]:
 
 
 def existing(name: str, command: click.Command) -> list[Row]:
-    """The same of the command itself, by click's rule for names of variables."""
+    """The same of the command itself, by click's rule for names of variables. Hidden
+    ones are for measurements."""
     prefix = re.sub(r"\W", "_", name).upper()
     return [
         (set(option.opts), f"{prefix}_{t.cast(str, option.name).upper()}")
         for option in command.params
-        if isinstance(option, click.Option)
+        if isinstance(option, click.Option) and not option.hidden
     ]
 
 

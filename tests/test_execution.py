@@ -12,7 +12,7 @@ import pytest
 import redis
 from flask import Flask, appcontext_pushed
 from flask.sessions import SecureCookieSessionInterface
-from rq import Callback, Queue
+from rq import Queue
 from rq import Retry as RQRetry
 from rq.serializers import JSONSerializer
 
@@ -20,9 +20,6 @@ from flask_taskqueue import AsyncResult, Task, current_task
 from flask_taskqueue.errors import Ignore, MaxRetriesExceededError, Reject, Retry
 from flask_taskqueue.signals import job_failed, job_retried
 from flask_taskqueue.testing import drain
-from flask_taskqueue.worker import aftermath
-from flask_taskqueue.worker.execution import Executor
-from flask_taskqueue.worker.limits import NoTimer
 
 from .running import InProcess
 
@@ -123,30 +120,6 @@ def test_retry_takes_from_the_retries_of_a_plain_rq_job(
     with site.app.app_context():
         assert AsyncResult(job.id).state == "FAILURE"
     assert runs == [0, 1, 2]
-
-
-def plain() -> None:
-    """What a plain ``rq`` producer calls."""
-
-
-def exits(job: object, connection: object) -> None:
-    raise SystemExit(3)
-
-
-def test_a_stopped_callback_that_exits_is_logged(
-    redis_url: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
-):
-    """It would end one process after the other: it is repeated until it was run."""
-    site = Site(redis_url, client, TASKQUEUE_IMPORTABLE=[f"{__name__}.*"])
-    noted: Seen = []
-    site.app.teardown_appcontext(noted.append)
-    queue = Queue(connection=client, serializer=JSONSerializer)
-    job = queue.enqueue(plain, on_stopped=Callback(exits))
-    with site.app.app_context():
-        executor = Executor(site.tq.state, "w", NoTimer(), client)
-        aftermath.run(executor, client, job.id)
-        assert [type(error) for error in noted] == [SystemExit]
-    assert f"The stopped callback of job {job.id} raised" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -17,36 +17,43 @@ ROOT = Path(flask_taskqueue.__file__).parent
 # Lowest first. "" is the package itself, which only re-exports. The extension knows
 # the names of the commands, from cli; the commands know the extension.
 LAYERS = [
-    "errors states keys signals hooks coroutines nearest seldom _rq worker beat broker",
+    "errors states keys commands signals hooks coroutines unpatched nearest seldom"
+    " _rq worker beat broker worker.pace worker.tokens worker.memory",
     "config parsing content serializer signing stored_error retry patterns discovery"
-    " readable routing joblog missing_url beat.epoch"
-    " beat.zones beat.cron beat.schedules beat.planning broker.url broker.trouble"
-    " broker.held broker.connection broker.embedded broker.guardian",
-    "option_values arguments jobinfo carried python_code"
-    " celery_settings celery_url celery_routing",
-    "options class_options signature inside request context appstate"
-    " broker.wire broker.scripts",
+    " readable routing joblog missing_url beat.epoch beat.zones beat.cron"
+    " beat.schedules beat.planning broker.url broker.trouble broker.held"
+    " broker.exchange broker.connection broker.embedded broker.guardian",
+    "option_values arguments jobinfo carried python_code celery_settings celery_url"
+    " celery_routing",
+    "options class_options signature inside request context appstate broker.wire"
+    " broker.loading broker.scripts",
     "job places beat.entries beat.foreign",
-    "announcing links worker.limits worker.plain worker.endings beat.packing"
-    " beat.records celery_beat celery_readers migration",
+    "announcing links worker.limits worker.alarms worker.plain worker.endings"
+    " beat.packing beat.records celery_beat celery_readers migration",
     "producer worker.opening worker.changes worker.execution worker.outcome"
-    " worker.aftermath worker.callbacks worker.reporter beat.scripts",
-    "worker.board worker.loop control inspector counts listing metrics worker.waiting"
-    " worker.lines worker.neighbours worker.forked",
+    " worker.aftermath worker.webhooks worker.callbacks worker.reporter beat.scripts",
+    "worker.board worker.line worker.asking worker.notes worker.loop control fleet"
+    " inspector counts listing metrics worker.waiting worker.lines worker.neighbours"
+    " worker.stacks worker.signalled worker.health worker.notifying worker.watching"
+    " worker.forked worker.handover worker.trial worker.wear worker.cpus"
+    " worker.startup",
     "result eager dispatch on_commit worker.pools",
-    "task named registry worker.upkeep worker.burial worker.staff beat.listing"
-    " worker.prefork worker.solo",
+    "task named registry worker.succession worker.tally worker.upkeep worker.burial"
+    " worker.kills worker.staff worker.overrun beat.listing worker.prefork"
+    " worker.solo worker.process worker.threads worker.greenlets",
     "beat.declared beat.firing beat.runtime beat.writing beat.importing",
     "beat.troubles beat.strays beat.setbacks beat.syncing beat.ticking beat.service",
-    "worker.embedded_beat worker.supervisor",
+    "worker.embedded_beat worker.orders worker.standing worker.reloading"
+    " worker.supervisor",
     "web.describe web.permission web.answers web.openapi web.watching",
     "web.waiting web.events web.status web.pages web.dashboard",
     "web cli",
     "periodic extension",
     "cli.printing cli.migration",
-    "cli.worker cli.beat cli.tasks cli.jobs cli.calling cli.following cli.masking"
-    " cli.queues cli.code cli.entries cli.importing cli.terminal testing"
-    " testing.calls testing.running testing.fixtures",
+    "cli.worker cli.pools cli.anew cli.beat cli.tasks cli.jobs cli.calling"
+    " cli.following cli.masking cli.queues cli.bounds cli.logform cli.fleet cli.code"
+    " cli.entries cli.importing cli.terminal testing testing.calls testing.running"
+    " testing.fixtures",
     "",
 ]
 LEVEL = {

@@ -602,6 +602,8 @@ def test_worker_settings_become_options():
         {
             "CELERYD_CONCURRENCY": 4,
             "CELERYD_POOL": "solo",
+            "CELERYD_MAX_TASKS_PER_CHILD": 100,
+            "worker_max_memory_per_child": 200_000,
             "worker_soft_shutdown_timeout": 30.0,
             "CELERYD_LOG_LEVEL": "INFO",
         }
@@ -609,6 +611,8 @@ def test_worker_settings_become_options():
     assert done.options == [
         *("-c", "4"),
         *("-P", "solo"),
+        *("--max-tasks-per-child", "100"),
+        *("--max-memory-per-child", "195.312"),
         *("--shutdown-timeout", "30.0"),
         *("-l", "INFO"),
     ]

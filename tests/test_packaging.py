@@ -73,6 +73,7 @@ def test_the_requirements_are_those_promised():
         "rq<3,>=2.12",
         "rq-scheduler>=0.14",
         "redis[hiredis]!=6,>=5",
+        "hiredis>=2.2",
         "python-dotenv",
         'tzdata; sys_platform == "win32"',
     }
@@ -81,6 +82,7 @@ def test_the_requirements_are_those_promised():
 @in_tox
 def test_the_extras_are_those_promised():
     assert set(metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or ()) == {
+        "bench",
         "embedded",
         "msgpack",
         "gevent",

@@ -18,7 +18,7 @@ def new(job_id: str, queue: str = "q", due: str = "") -> NewJob:
 
 
 def claim(client: Client, number: int, queue: str = "q") -> t.Any:
-    wanted = Claim("w", f"w.1.{number}", 10.0, (queue,))
+    wanted = Claim("w", "w.1.", number, 10.0, (queue,))
     found = scripts.claim(client, wanted).job
     assert found is not None
     return found

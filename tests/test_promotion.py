@@ -50,7 +50,7 @@ def waiting(client: Client, queue: str = "q") -> list[str]:
 
 def run_next(client: Client) -> str:
     """Take the next job and end it; its id."""
-    job = scripts.claim(client, Claim("w", f"w.{time.time()}", 10, ("q",))).job
+    job = scripts.claim(client, Claim("w", "w.1.", time.time_ns(), 10, ("q",))).job
     assert job is not None
     ended = Ended(lease=job.lease, status="finished", fields={}, entry={})
     assert scripts.finish(client, [ended], None)[0] == [scripts.STORED]

@@ -55,8 +55,7 @@ def ask(
     again: bool = False,
 ) -> Next:
     """Claim with the execution id of a slot's call."""
-    execution = f"{worker}.{slot}.{number}"
-    wanted = Claim(worker, execution, 10.0, queues or ("q",))
+    wanted = Claim(worker, f"{worker}.{slot}.", number, 10.0, queues or ("q",))
     return scripts.claim(client, wanted, again=again)
 
 
@@ -406,7 +405,7 @@ def test_claim_repeated_takes_a_job_where_the_first_had_not_come_through(
 def test_finish_stores_one_end_and_claims_in_the_same_call(client: Client):
     lease = running(client)
     put(client, "b")
-    wanted = Claim(WORKER, "w.2", 10.0, ("q",))
+    wanted = Claim(WORKER, "w.", 2, 10.0, ("q",))
     ended = Ended(
         lease=lease,
         status="finished",
@@ -426,7 +425,7 @@ def test_finish_stores_one_end_and_claims_in_the_same_call(client: Client):
 def test_finish_repeated_after_a_lost_reply_changes_nothing(client: Client):
     lease = running(client)
     put(client, "b")
-    wanted = Claim(WORKER, "w.2", 10.0, ("q",))
+    wanted = Claim(WORKER, "w.", 2, 10.0, ("q",))
     ended = Ended(lease=lease, status="finished", fields={}, entry={})
     _, first = scripts.finish(client, [ended], wanted)
     codes, second = scripts.finish(client, [ended], wanted, again=True)
@@ -834,6 +833,13 @@ def test_sweep_after_a_gap_does_not_extend_what_is_known_to_be_new(client: Clien
     assert lease_left(client, other) > 9
 
 
+def test_sweep_after_the_clock_was_set_extends_what_is_known_to_be_new(client: Client):
+    lease = running(client)
+    expire(client, lease, ago=3600)
+    assert sweep(client, empty=("q",)).recovered == ()
+    assert 9 < lease_left(client, lease) <= 10
+
+
 def test_sweep_leaves_leases_of_plain_rq_workers_alone(client: Client):
     put(client)
     take(client)
@@ -1136,6 +1142,14 @@ def test_prune_takes_out_what_expired_once_a_minute(client: Client):
     assert client.smembers("rq:workers:q") == {b"rq:worker:here"}
     assert client.keys("tq:parked*") == []
     assert scripts.prune(client, most=100) == (-1, ())
+    assert 55 < client.ttl("tq:pruned") <= 60
+
+
+def test_prune_goes_on_soon_where_one_call_was_not_enough(client: Client):
+    put(client)
+    client.zadd("rq:finished:q", {f"old-{number}": 1 for number in range(15)})
+    assert scripts.prune(client, most=10) == (10, ())
+    eventually(lambda: scripts.prune(client, most=10) == (5, ()))
     assert 55 < client.ttl("tq:pruned") <= 60
 
 

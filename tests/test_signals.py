@@ -34,7 +34,8 @@ from flask_taskqueue.worker.board import Board
 from flask_taskqueue.worker.callbacks import dropped
 from flask_taskqueue.worker.execution import Executor
 from flask_taskqueue.worker.limits import NoTimer
-from flask_taskqueue.worker.loop import Place, Slot
+from flask_taskqueue.worker.line import Place
+from flask_taskqueue.worker.loop import Slot
 from flask_taskqueue.worker.reporter import JobReporter
 
 from .running import WORKER, InProcess, claim
@@ -267,7 +268,7 @@ def test_no_job_is_taken_while_receivers_hear_of_links(site: InProcess):
         site.client, site.tq.state, claimed.lease, lambda error: None
     )
     ended = Executor(site.tq.state, WORKER, NoTimer()).run(stored, reporter)
-    wanted = scripts.Claim(WORKER, f"{WORKER}.1.next", 10, ("default",))
+    wanted = scripts.Claim(WORKER, f"{WORKER}.2.", 1, 10, ("default",))
     with listening(site, look):
         accepted, following = outcome.store(
             site.client, site.tq.state, stored, claimed.lease, ended, wanted
@@ -382,7 +383,7 @@ def test_a_job_claimed_beside_a_dropped_one_is_held_while_receivers_run(
     beside = add.delay(1, 2)
 
     def look(name: str, job: JobInfo) -> None:
-        held.append((name, (lease := board.read().lease) and lease.id))
+        held.append((name, *(lease.id for lease in board.read().leases)))
         board.stamp(stopping=name == "succeeded")
 
     board.stamp()

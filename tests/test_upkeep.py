@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
 import redis
 from rq import Queue, Worker
 
+from flask_taskqueue.worker.board import Board
+from flask_taskqueue.worker.line import Place
+from flask_taskqueue.worker.pools import Seat
 from flask_taskqueue.worker.upkeep import SWEEP_BESIDE, Upkeep
 
 from .running import InProcess, claim
@@ -78,3 +82,25 @@ def test_a_sweep_comes_sooner_while_rqs_scheduler_has_a_queue(
     client.delete("rq:scheduler-lock:default")
     upkeep.sweep()
     assert upkeep.clock.sweep - time.monotonic() > SWEEP_BESIDE
+
+
+def test_jobs_of_a_slot_that_ended_are_counted(client: redis.Redis, redis_url: str):
+    site = InProcess(__name__, redis_url, client)
+    with site.app.app_context():
+        upkeep = Upkeep(site.tq.state, client, "w", ("default",))
+    board = Board()
+    link, other = socket.socketpair()
+    with link, other:
+        place = Place(worker="w", label="1", queues=(), board=board, channel=other)
+        seat = Seat(place, link)
+        upkeep.renew([seat])
+        board.count(True, 0.5)
+        assert upkeep.has_news([seat])
+        board.count(False, 0.25)
+        seat.close()
+        for _ in range(2):
+            upkeep.renew([])
+    record = client.hgetall("rq:worker:w")
+    assert record[b"successful_job_count"] == b"1"
+    assert record[b"failed_job_count"] == b"1"
+    assert not upkeep.has_news([])

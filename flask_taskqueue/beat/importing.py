@@ -14,7 +14,7 @@ from secrets import token_hex
 
 from .. import keys
 from ..appstate import AppState
-from ..broker.scripts import Client
+from ..broker.loading import Client
 from ..broker.wire import text
 from ..counts import executed
 from ..errors import BrokerUnavailable, ConfigError

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from .. import inspector, keys, states
 from ..appstate import AppState
-from ..broker.scripts import Client
+from ..broker.loading import Client
 from ..broker.wire import text
 from ..counts import executed
 from ..named import NamedTask

@@ -13,7 +13,7 @@ from datetime import datetime
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from ..broker.scripts import Client, call, load
+from ..broker.loading import Client, call, load
 from ..broker.wire import Argument, NewJob, counted, pairs, text
 from .epoch import from_epoch
 
@@ -142,21 +142,23 @@ def tick_many(client: Client, app: str, ticks: Sequence[Tick]) -> list[int]:
     """
     script = load("tick")
     codes: dict[int, int] = {}
-    for _ in range(2):
+    for repeats in (False, True):
         left = [number for number in range(len(ticks)) if number not in codes]
         pipeline = client.pipeline(transaction=False)
         for number in left:
-            pipeline.evalsha(script.sha, 0, *ticks[number].argv(app))
+            argv = ticks[number].argv(app)
+            if repeats:
+                # With its source: what was loaded may be forgotten by then, too.
+                pipeline.eval(script.source, 0, *argv)
+            else:
+                pipeline.evalsha(script.sha, 0, *argv)
         replies = pipeline.execute(raise_on_error=False) if left else []
         for number, reply in zip(left, replies, strict=True):
             if not isinstance(reply, Exception):
                 codes[number] = int(reply)
-            elif not isinstance(reply, NoScriptError):
+            elif repeats or not isinstance(reply, NoScriptError):
                 raise reply
-        if len(codes) == len(ticks):
-            return [codes[number] for number in range(len(ticks))]
-        client.script_load(script.source)
-    raise NoScriptError("the server does not keep scripts")
+    return [codes[number] for number in range(len(ticks))]
 
 
 def put(

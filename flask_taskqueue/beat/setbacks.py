@@ -17,7 +17,7 @@ from redis import Redis
 
 from .. import keys
 from ..appstate import AppState
-from ..broker.scripts import Client
+from ..broker.loading import Client
 from ..broker.wire import text
 from ..counts import executed
 from . import listing, scripts

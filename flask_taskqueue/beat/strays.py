@@ -8,7 +8,7 @@ import time
 from redis import Redis
 
 from .. import keys
-from ..broker.scripts import Client
+from ..broker.loading import Client
 from ..broker.wire import text
 from ..seldom import Seldom
 

@@ -10,7 +10,7 @@ from redis import Redis
 
 from .. import announcing, context, keys, signals
 from ..appstate import AppState
-from ..broker.scripts import Client
+from ..broker.loading import Client
 from ..broker.wire import NewJob
 from . import firing, listing, planning, scripts
 from .entries import Entry, firing_id, told

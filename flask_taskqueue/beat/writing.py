@@ -13,7 +13,7 @@ from redis import Redis
 
 from .. import keys
 from ..appstate import AppState
-from ..broker.scripts import Client
+from ..broker.loading import Client
 from ..broker.wire import Argument, NewJob, text
 from ..counts import executed
 from ..errors import TaskQueueError

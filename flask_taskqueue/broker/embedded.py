@@ -9,12 +9,12 @@ import logging
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from .. import unpatched
 from ..errors import BrokerUnavailable, ConfigError
 
 if sys.platform != "win32":
@@ -198,20 +198,25 @@ def _start_guardian(directory: Path) -> None:
     log = os.open(
         directory / guardian.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
     )
+    # -I -S: neither the environment nor site-packages matter to it.
+    command = [sys.executable, "-I", "-S", guardian.__file__, str(directory), binary()]
     try:
-        subprocess.run(  # noqa: S603 - both programs are named by their full path
-            # -I -S: neither the environment nor site-packages matter to it.
-            [sys.executable, "-I", "-S", guardian.__file__, directory, binary()],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            # Out of reach of the terminal's Ctrl-C.
-            start_new_session=True,
-            check=False,
+        # Not subprocess: gevent's takes note of the ends of all children, also of a
+        # worker's.
+        pid = unpatched.original("os", "posix_spawn")(
+            command[0],
+            command,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+            ],
         )
     finally:
         os.close(log)
+    with contextlib.suppress(ChildProcessError):  # whose ends the app ignores
+        unpatched.waitpid(pid, 0)
 
 
 def _address(directory: Path) -> str:

@@ -218,6 +218,8 @@ def main(directory: Path, binary: str) -> None:
     start. The guardian is a child that stays behind, nobody's to wait for.
     """
     os.umask(0o077)
+    os.chdir("/")
+    os.setsid()  # Out of reach of the terminal's Ctrl-C.
     guard = try_lock(directory / GUARDIAN, ALONE)
     if guard is None:
         return

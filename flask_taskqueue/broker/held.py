@@ -11,6 +11,10 @@ from redis.exceptions import ConnectionError, TimeoutError
 # Before 5.3 redis-py wants the name of a command here; later versions warn about it.
 _COMMAND_NAME = ("HELD",) if redis.__version__.startswith(("5.0", "5.1", "5.2")) else ()
 
+# Pushed in RESP3, a plain list in RESP2; redis-py 5 speaks the latter, and the first of
+# it does not take this on a connection that Sentinel leads.
+_PUSHED = {} if redis.__version__.startswith("5.") else {"push_request": True}
+
 
 class Held:
     """One connection of a client, out of its pool until it is closed.
@@ -183,8 +187,7 @@ class Subscription(Held):
     def _receive(self, found: list[tuple[str, bytes]]) -> bytes:
         """Read one reply, appended if it is a message; its kind."""
         with self._watched() as connection:
-            # Pushed in RESP3, a plain list in RESP2; redis-py 5 speaks the latter.
-            kind, channel, data = connection.read_response(push_request=True)
+            kind, channel, data = connection.read_response(**_PUSHED)
         if kind == b"message":
             found.append((channel.decode(), data))
         return t.cast(bytes, kind)

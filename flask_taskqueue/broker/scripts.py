@@ -1,4 +1,4 @@
-"""Loads the scripts and calls them: one function a transition.
+"""Calls the scripts: one function a transition.
 
 Every script is one atomic step. Where a call may be repeated after a lost reply,
 its docstring says so.
@@ -6,16 +6,15 @@ its docstring says so.
 
 from __future__ import annotations
 
-import hashlib
 import typing as t
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 
 from redis import Redis
-from redis.exceptions import NoScriptError
 
 from .. import keys
+from .exchange import Exchange
+from .loading import Client as Client
+from .loading import Sender, load
+from .loading import call as call
 from .wire import (
     Argument,
     Claim,
@@ -34,54 +33,14 @@ from .wire import (
     text,
 )
 
-Client = t.Any  # redis.Redis: its stubs type every reply as an awaitable, too
 
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """Source of one script, with its SHA1."""
-
-    source: str
-    sha: str
-
-
-@cache
-def load(name: str) -> Script:
-    """Read a script, with the table of keys and the parts it includes.
-
-    :param name: File name in ``lua/`` without its suffix.
-    """
-    folder = resources.files(__package__) / "lua"
-    lines = (folder / f"{name}.lua").read_text("utf-8").split("\n")
-    shebang, include = lines[0], lines[1].removeprefix("-- include: ").split()
-    table = ", ".join(
-        f"{key} = '{value}'" for key, value in (keys.PREFIXES | keys.NAMES).items()
+def _next(jobs: t.Any, again: int, notes: t.Any) -> Next:
+    return Next(
+        tuple(map(Claimed.of_row, jobs)),
+        again == 1,
+        again == 2,
+        tuple(Note(*map(text, note)) for note in notes),
     )
-    parts = [shebang, f"local K = {{{table}}}"]
-    parts += [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in include]
-    source = "\n".join([*parts, *lines[2:]])
-    return Script(source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324
-
-
-def call(client: Redis, name: str, argv: t.Iterable[Argument]) -> t.Any:
-    """Run a script by its SHA1; send its source where the server forgot it."""
-    script = load(name)
-    arguments = tuple(argv)
-    untyped: Client = client
-    try:
-        return untyped.evalsha(script.sha, 0, *arguments)
-    except NoScriptError:
-        return untyped.eval(script.source, 0, *arguments)
-
-
-def _next(job: t.Any, again: int, notes: t.Any, execution: str) -> Next:
-    claimed = None
-    if job:
-        job_id, queue, flat = job
-        lease = Lease(text(queue), text(job_id), execution)
-        claimed = Claimed(lease, dict(zip(flat[::2], flat[1::2], strict=True)))
-    seen = tuple(Note(*(text(part) for part in note)) for note in notes)
-    return Next(claimed, again == 1, again == 2, seen)
 
 
 def _recovered(rows: t.Any) -> tuple[Recovered, ...]:
@@ -93,7 +52,7 @@ def _due(milliseconds: int) -> float | None:
 
 
 STORED, STORED_BEFORE, REVOKED_MEANWHILE, REFUSED = 1, 2, 3, 0
-"""Codes of ``finish`` and ``retry``."""
+"""Codes of ``finish``, ``finish_repeating``, ``bury`` and ``retry``."""
 
 ENDED_INSTEAD = 2
 """A code of ``release``."""
@@ -105,51 +64,87 @@ REVOKED, MARKED, ENDED_BEFORE, NO_JOB = 1, 2, 3, 0
 """Codes of ``revoke``; ``NOT_A_JOB``, too."""
 
 
-def enqueue(client: Redis, job: NewJob, nonce: str) -> int:
+def enqueue(client: Sender, job: NewJob, nonce: str) -> int:
     """Write a job. May be repeated with the same nonce."""
-    return int(call(client, "enqueue", [nonce, *job.argv()]))
+    return int(call(client, "enqueue", [1, *job.row(nonce)])[0])
 
 
-def enqueue_many(client: Redis, jobs: t.Sequence[tuple[NewJob, str]]) -> list[int]:
-    """Write jobs, each with its nonce, in one round trip. May be repeated."""
-    script = load("enqueue")
-    for _ in range(2):
-        pipeline: Client = client.pipeline(transaction=False)
-        for job, nonce in jobs:
-            pipeline.evalsha(script.sha, 0, nonce, *job.argv())
-        try:
-            return [int(code) for code in pipeline.execute()]
-        except NoScriptError:
-            untyped: Client = client
-            untyped.script_load(script.source)
-    raise NoScriptError("the server does not keep scripts")
+def enqueue_many(client: Sender, jobs: t.Sequence[tuple[NewJob, str]]) -> list[int]:
+    """Write jobs, each with its nonce, in one step. May be repeated.
 
-
-def claim(client: Redis, wanted: Claim, *, again: bool = False) -> Next:
-    """Take the next job.
-
-    :param again: This call repeats one whose reply was lost: a job it claimed
-        then is returned.
+    :param jobs: Some hundreds at most: the server does nothing else meanwhile.
     """
-    job, more, notes = call(client, "claim", wanted.argv(again))
-    return _next(job, more, notes, wanted.execution)
+    argv: list[Argument] = [len(jobs)]
+    for job, nonce in jobs:
+        argv += job.row(nonce)
+    return list(call(client, "enqueue", argv))
+
+
+def claim(client: Sender, wanted: Claim, *, again: bool = False) -> Next:
+    """Take the next jobs.
+
+    :param again: This call repeats one whose reply was lost: what it claimed then is
+        returned.
+    """
+    jobs, more, notes = call(client, "claim", wanted.argv(again))
+    return _next(jobs, more, notes)
 
 
 def finish(
-    client: Redis,
+    client: Sender,
     ended: t.Sequence[Ended],
     wanted: Claim | None,
     *,
     again: bool = False,
 ) -> tuple[list[int], Next]:
-    """Store how executions ended and take the next job. May be repeated."""
-    argv: list[Argument] = [len(ended)]
-    for end in ended:
-        argv += end.argv()
+    """Store how executions ended and take the next jobs. May be repeated."""
+    return finish_rows(client, [end.argv() for end in ended], wanted, again=again)
+
+
+def finish_rows(
+    client: Sender,
+    rows: t.Sequence[t.Sequence[Argument]],
+    wanted: Claim | None,
+    *,
+    again: bool = False,
+) -> tuple[list[int], Next]:
+    """As :func:`finish`, of ends that are written out already."""
+    argv: list[Argument] = [len(rows)]
+    for row in rows:
+        argv += row
     argv += [0] if wanted is None else [1, *wanted.argv(again)]
-    codes, job, more, notes = call(client, "finish", argv)
-    execution = "" if wanted is None else wanted.execution
-    return list(codes), _next(job, more, notes, execution)
+    codes, jobs, more, notes = call(client, "finish", argv)
+    return codes, _next(jobs, more, notes)
+
+
+def finish_sending(
+    exchange: Exchange, rows: t.Sequence[t.Sequence[Argument]], wanted: Claim
+) -> None:
+    """Send the call of :func:`finish_rows`; :func:`finish_received` has its answer."""
+    argv: list[Argument] = [len(rows)]
+    for row in rows:
+        argv += row
+    exchange.send(("EVALSHA", load("finish").sha, 0, *argv, 1, *wanted.argv(False)))
+
+
+def finish_received(exchange: Exchange) -> tuple[list[int], Next]:
+    """The answer to :func:`finish_sending`.
+
+    :raises redis.exceptions.NoScriptError: Repeat it by :func:`finish_rows`.
+    """
+    codes, jobs, more, notes = exchange.receive()
+    return codes, _next(jobs, more, notes)
+
+
+def finish_repeating(client: Redis, ended: Ended) -> int:
+    """Store the success of a job of plain rq that repeats, and let it run again. May
+    be repeated."""
+    return int(call(client, "finish_repeating", ended.argv()))
+
+
+def bury(client: Redis, ended: Ended) -> int:
+    """End a job whose process was killed for it. May be repeated."""
+    return int(call(client, "bury", ended.argv()))
 
 
 def retry(
@@ -214,6 +209,27 @@ def release(client: Redis, held: t.Sequence[Lease], *, started: bool) -> list[in
     return list(call(client, "release", [int(started), *_flat(held)]))
 
 
+def held(client: Redis, prefix: str, queues: t.Sequence[str]) -> list[Lease]:
+    """The leases whose executions' ids begin so, in no order."""
+    untyped: Client = client
+    found = []
+    for queue in queues:
+        for member in untyped.zrange(keys.PREFIXES["wip"] + queue, 0, -1):
+            job_id, _, execution = text(member).rpartition(":")
+            if execution.startswith(prefix):
+                found.append(Lease(queue, job_id, execution))
+    return found
+
+
+def begun(client: Redis, lease: Lease, seconds: float) -> bool:
+    """Write a job that was claimed ahead as started. May be repeated.
+
+    :param seconds: How long ago it was.
+    """
+    argv = [lease.id, lease.queue, lease.execution, f"{seconds:.6f}"]
+    return bool(call(client, "begun", argv))
+
+
 def abandon(
     client: Redis, prefix: str, *, ran: str, reason: str, queues: t.Sequence[str]
 ) -> tuple[Recovered, ...]:
@@ -244,7 +260,7 @@ def sweep(
     """
     argv = [gap, lease, most, *counted(list(empty)), *counted(list(queues))]
     reply = call(client, "sweep", argv)
-    recovered, lapse, due, ready, parked, paused, suspended, kept_out = reply
+    recovered, lapse, due, ready, parked, paused, suspended, kept_out, killed = reply
     return Swept(
         _recovered(recovered),
         _due(lapse),
@@ -254,6 +270,7 @@ def sweep(
         frozenset(map(text, paused)),
         bool(suspended),
         {text(queue): text(scheduler) for queue, scheduler in kept_out},
+        frozenset(map(text, killed)),
     )
 
 
@@ -310,7 +327,8 @@ def forget(client: Redis, job_id: str) -> int:
 
 
 def prune(client: Redis, *, most: int) -> tuple[int, tuple[Mixed, ...]]:
-    """Take expired members out of registries, at most once a minute.
+    """Take expired members out of registries and groups, once a minute, and sooner
+    again while there is more.
 
     :return: How many, -1 where it was done within the last minute; and the queues
         where plain rq workers were seen on the way.

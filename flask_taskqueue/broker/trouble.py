@@ -23,6 +23,10 @@ REFUSED = frozenset({"BUSY", "MISCONF", "OOM"})
 """First words of replies by which a server that can be reached stores nothing: it
 runs a slow script, cannot write its file, or is full."""
 
+_UNAUTHENTICATED = "Protocol error: unauthenticated"
+"""Begins the reply to who should have signed in, where its first command is long: the
+server closes the connection. A short one is answered with ``NOAUTH``."""
+
 _CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.BusyLoadingError, "LOADING"),
     (exceptions.MasterDownError, "MASTERDOWN"),
@@ -38,22 +42,26 @@ def reply_code(error: Exception) -> str:
     for kind, code in _CLASSES:
         if isinstance(error, kind):
             return code
+    return _reply(error).partition(" ")[0]
+
+
+def _reply(error: Exception) -> str:
     # A pipeline puts the command in front.
-    return str(error).rpartition("caused error: ")[2].partition(" ")[0]
+    return str(error).rpartition("caused error: ")[2]
 
 
 def is_connection_trouble(error: Exception) -> bool:
     """Whether to drop the connection, wait a little and try again.
 
-    True for a lost or refused connection, a time-out, and for replies of a server
-    that is loading, was demoted or lacks its replicas (:data:`RECONNECT`).
+    True for a lost or refused connection, a time-out, and for replies of a server that
+    is loading, was demoted, lacks its replicas (:data:`RECONNECT`) or wants a password.
     """
     if isinstance(
         error, (OSError, exceptions.ConnectionError, exceptions.TimeoutError)
     ):
         return True
-    return (
-        isinstance(error, exceptions.ResponseError) and reply_code(error) in RECONNECT
+    return isinstance(error, exceptions.ResponseError) and (
+        reply_code(error) in RECONNECT or _reply(error).startswith(_UNAUTHENTICATED)
     )
 
 

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import dataclass, field
+from itertools import chain
 
 Argument = str | bytes | int | float
+
+COLUMNS = (
+    "data", "description", "timeout", "result_ttl", "failure_ttl", "tq_task",
+    "tq_content", "tq_options",
+)  # fmt: skip
+"""The first fields of every job a task makes. ``enqueue.lua`` knows their names: only
+their values are sent."""
+
+_COUNT = len(COLUMNS)
 
 
 def counted(values: t.Sequence[Argument]) -> list[Argument]:
@@ -31,13 +41,15 @@ def text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NewJob:
     """A job to be written.
 
     :param due: When it may start: ``""`` now, ``"+SECONDS"``, or epoch seconds.
     :param expires: The same for when it may no longer start; ``""`` is never.
     :param fields: Hash fields, ``status`` and times excepted: the script's.
+    :param nonce: Tells a call that is repeated from another one with the same id;
+        ``""`` where the id was made for this call.
     """
 
     id: str
@@ -46,34 +58,71 @@ class NewJob:
     front: bool = False
     due: str = ""
     expires: str = ""
+    nonce: str = ""
 
     def argv(self) -> list[Argument]:
         """The job as ``lib/queueing.lua`` reads it."""
         head: list[Argument] = [self.id, self.queue, int(self.front)]
         return [*head, self.due, self.expires, *pairs(self.fields)]
 
+    def row(self, nonce: str) -> list[Argument]:
+        """The job as ``enqueue.lua`` reads it."""
+        if self.front or self.due or self.expires:
+            return [nonce, 0, *self.argv()]
+        names, values = tuple(self.fields), self.fields.values()
+        if names == COLUMNS:
+            return [nonce, _COUNT, self.id, self.queue, *values, 0]
+        if names[:_COUNT] != COLUMNS:
+            return [nonce, 0, *self.argv()]
+        columns, more = list(values)[:_COUNT], list(self.fields.items())[_COUNT:]
+        return [nonce, _COUNT, self.id, self.queue, *columns, *pairs(dict(more))]
+
+
+CLAIMED_FIELDS = (
+    "status", "tq_execution", "tq_expires", "tq_ended", "ended_at", "tq_revoked",
+    "tq_entry", "ttl", "origin", "tq_task", "tq_recoveries", "tq_on_lost", "data",
+    "tq_options", "tq_content", "tq_retries", "tq_sig", "tq_carried", "tq_headers",
+    "tq_parent", "tq_root", "tq_children", "tq_links", "tq_errlinks", "tq_cause",
+    "tq_eta", "tq_parked", "created_at", "enqueue_at_front",
+)  # fmt: skip
+"""What a claim reads of a task's job, in this order; ``lib/claiming.lua`` counts on
+the first of them. Of a job of plain ``rq`` it reads all."""
+
+_CLAIMED = tuple(name.encode() for name in CLAIMED_FIELDS)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A call for the next job.
+    """A call for the next jobs.
 
-    :param execution: Id of the execution if there is one; new for each call.
-    :param lease: Seconds until somebody else may take it, unless renewed.
+    :param prefix: Beginning of the ids of the executions it makes; a number follows.
+    :param first: The first of these numbers; as many as ``most`` belong to this call.
+    :param lease: Seconds until somebody else may take them, unless renewed.
+    :param ahead: None of them is about to run, not even the first.
     """
 
     worker: str
-    execution: str
+    prefix: str
+    first: int
     lease: float
     queues: tuple[str, ...]
+    most: int = 1
+    ahead: bool = False
+
+    @property
+    def last(self) -> int:
+        """The last of these numbers."""
+        return self.first + self.most - 1
 
     def argv(self, again: bool) -> list[Argument]:
         """The claim as ``lib/claiming.lua`` reads it."""
-        head: list[Argument] = [self.worker, self.execution, self.lease, int(again)]
-        return [*head, *counted(self.queues)]
+        return [
+            self.worker, self.prefix, self.first, self.most, int(self.ahead),
+            self.lease, int(again), len(self.queues), *self.queues,
+        ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(t.NamedTuple):
     """The right to run a job: queue, job and execution ids."""
 
     queue: str
@@ -81,8 +130,14 @@ class Lease:
     execution: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+def number_of(lease: Lease) -> int:
+    """Number of a lease's execution among those of its slot; -1 where it is of no
+    slot of ours."""
+    number = lease.execution.rpartition(".")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+class Ended(t.NamedTuple):
     """How an execution ended a job.
 
     :param status: RQ's: ``finished``, ``failed`` or ``stopped``.
@@ -99,30 +154,44 @@ class Ended:
 
     def argv(self) -> list[Argument]:
         """The end as ``finish.lua`` reads it."""
-        out: list[Argument] = [self.lease.id, self.lease.queue, self.lease.execution]
-        out += [self.status, *pairs(self.fields), *pairs(self.entry), len(self.links)]
+        lease, fields, entry = self.lease, self.fields, self.entry
+        out: list[Argument] = [
+            lease.id, lease.queue, lease.execution, self.status,
+            2 * len(fields), *chain.from_iterable(fields.items()),
+            2 * len(entry), *chain.from_iterable(entry.items()), len(self.links),
+        ]  # fmt: skip
         for link in self.links:
             out += link.argv()
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(t.NamedTuple):
     """A job this worker may run.
 
-    :param fields: Its whole hash, undecoded: nothing in it is to be trusted.
+    :param fields: Of its hash, undecoded: nothing in it is to be trusted.
     """
 
     lease: Lease
     fields: dict[bytes, bytes]
+
+    @classmethod
+    def of_row(cls, row: t.Sequence[t.Any]) -> Claimed:
+        """A job as ``lib/claiming.lua`` answers."""
+        job_id, queue, execution, values = row[:4]
+        lease = Lease(text(queue), text(job_id), execution.decode())
+        if len(row) > 4:
+            return cls(lease, dict(zip(values[::2], values[1::2], strict=True)))
+        pairs = zip(_CLAIMED, values, strict=False)
+        return cls(lease, {name: value for name, value in pairs if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
     """Something a claim met on its way.
 
-    :param kind: ``expired``, ``revoked``, ``quarantined``, or ``aftermath``: a killed
-        job's callback is this slot's to run.
+    :param kind: ``expired``, ``revoked``, ``quarantined``; ``aftermath``: a killed
+        job's hooks are this slot's to call, ``reason`` is the killed execution; or
+        ``given up``: slots began with them too often.
     """
 
     kind: str
@@ -139,10 +208,15 @@ class Next:
     :param held_back: A queue is paused, or all are suspended.
     """
 
-    job: Claimed | None = None
+    jobs: tuple[Claimed, ...] = ()
     again: bool = False
     held_back: bool = False
     notes: tuple[Note, ...] = ()
+
+    @property
+    def job(self) -> Claimed | None:
+        """The first, which is the only one of a claim for one."""
+        return self.jobs[0] if self.jobs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +259,7 @@ class Swept:
     :param suspended: Nothing is taken from any queue (``rq suspend``).
     :param kept_out: RQ's schedulers that are being kept out, by queue: nothing is
         promoted there until they have let go.
+    :param aftermath: Queues with killed jobs whose hooks somebody may call now.
     """
 
     recovered: tuple[Recovered, ...] = ()
@@ -195,6 +270,7 @@ class Swept:
     paused: frozenset[str] = frozenset()
     suspended: bool = False
     kept_out: t.Mapping[str, str] = field(default_factory=dict)
+    aftermath: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from .terminal import (
     end,
     extension_of,
     level_option,
+    log_format_option,
     process_name,
     set_up_logging,
     title,
@@ -44,8 +45,9 @@ _HEADS = ("NAME", "TASK", "SCHEDULE", "NEXT")
 
 @click.group("beat", cls=Group, invoke_without_command=True)
 @level_option
+@log_format_option
 @with_appcontext
-def group(loglevel: str) -> None:
+def group(loglevel: str, log_format: str) -> None:
     """Run a beat: enqueue the app's entries when they are due.
 
     Any number may run: one looks after the entries, the others stand by. TERM or INT
@@ -57,13 +59,13 @@ def group(loglevel: str) -> None:
     if ctx.invoked_subcommand is None:
         app = ctx.ensure_object(ScriptInfo).load_app()
         # In an empty context: entries' jobs must not carry anything of this command's.
-        end(ctx, context.run_apart(lambda: run(app, loglevel)))
+        end(ctx, context.run_apart(lambda: run(app, loglevel, log_format)))
 
 
-def run(app: Flask, loglevel: str) -> int:
+def run(app: Flask, loglevel: str, log_format: str) -> int:
     """Run a beat in this process until it is stopped; its exit code."""
     extension = extension_of(app)
-    set_up_logging(loglevel)
+    set_up_logging(loglevel, log_format)
     load_tasks(extension, app)
     state = extension.state_of(app)
     found = declared_or_refused(state)

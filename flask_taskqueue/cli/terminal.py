@@ -17,6 +17,7 @@ from flask import Flask
 
 from .. import joblog
 from ..extension import TaskQueue
+from .logform import is_terminal, log_json
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -29,6 +30,15 @@ level_option: t.Callable[[t.Any], t.Any] = click.option(
     default="info",
     show_default=True,
     help="What is logged.",
+)
+
+
+log_format_option: t.Callable[[t.Any], t.Any] = click.option(
+    "--log-format",
+    type=click.Choice(("text", "json"), case_sensitive=False),
+    default="text",
+    show_default=True,
+    help="How it is logged; json: an object a line.",
 )
 
 
@@ -72,11 +82,14 @@ def end(ctx: click.Context, code: int) -> t.NoReturn:
     sys.exit(code)
 
 
-def set_up_logging(level: str) -> None:
+def set_up_logging(level: str, form: str) -> None:
     """Let records name their job, and set our level.
 
     If the app gave the root logger no handler, it gets one, for all that no handler
     of the app shows on the terminal already.
+
+    :param form: ``json`` is the form of all that goes to the terminal; ``text`` leaves
+        the app's handlers theirs.
     """
     joblog.name_jobs_in_records()
     number = getattr(logging, level.upper())
@@ -87,6 +100,8 @@ def set_up_logging(level: str) -> None:
         )
         root.handlers[0].addFilter(_not_shown_yet)
     logging.getLogger("flask_taskqueue").setLevel(number)
+    if form == "json":
+        log_json()
 
 
 def _not_shown_yet(record: logging.LogRecord) -> bool:
@@ -98,8 +113,7 @@ def _not_shown_yet(record: logging.LogRecord) -> bool:
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None and logger.parent is not None:
         for handler in logger.handlers:
-            stream = getattr(handler, "stream", None)
-            if stream in (sys.stdout, sys.stderr) and record.levelno >= handler.level:
+            if is_terminal(handler) and record.levelno >= handler.level:
                 return False
         logger = logger.parent
     return True

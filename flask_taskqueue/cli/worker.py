@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import typing as t
 
 import click
@@ -14,15 +12,19 @@ from flask.cli import ScriptInfo
 from .. import patterns
 from ..appstate import AppState
 from ..broker import embedded
-from ..options import UNSET
-from ..worker.prefork import PreforkPool
-from ..worker.solo import SoloPool
-from ..worker.supervisor import GAVE_BACK, Supervisor, WorkerOptions
+from ..worker import cpus, handover
+from ..worker.pace import MOST
+from ..worker.startup import WorkerOptions
+from ..worker.supervisor import Supervisor
+from . import anew, fleet, pools
+from .bounds import bounds_of, bounds_options
 from .code import load_tasks
+from .printing import Group
 from .terminal import (
     end,
     extension_of,
     level_option,
+    log_format_option,
     process_name,
     set_up_logging,
     title,
@@ -31,19 +33,11 @@ from .terminal import (
 if t.TYPE_CHECKING:
     from ..beat.entries import Entry
     from ..worker.embedded_beat import EmbeddedBeat
+    from ..worker.handover import Heritage
+    from ..worker.health import Health
+    from ..worker.watching import Watch
 
-POOLS = ("prefork", "solo")
-NOT_OFFERED = {
-    "eventlet": "its authors advise against eventlet; use prefork or solo",
-}
-
-
-def _pool(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Check a pool's name, with a word on those people know from elsewhere."""
-    if value not in POOLS:
-        hint = NOT_OFFERED.get(value, f"choose from {', '.join(POOLS)}")
-        raise click.BadParameter(f"there is no pool {value!r}: {hint}")
-    return value
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def _queues(
@@ -68,13 +62,23 @@ def _slots(ctx: click.Context, param: click.Parameter, value: str) -> int | None
     return int(value)
 
 
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _address(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, int] | None:
+    """Host and port of ``8080``, ``localhost:8080`` or ``[::1]:8080``."""
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise click.BadParameter(f"expected an IPv6 address in brackets, got {value!r}")
+    if not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+        raise click.BadParameter(f"expected a port from 0 to 65535, got {value!r}")
+    return host, int(port)
 
 
-@click.group("worker", invoke_without_command=True)
+@click.group("worker", cls=Group, invoke_without_command=True)
 @click.option(
     "-Q", "--queues", callback=_queues, metavar="A,B", help="Queues, by priority."
 )
@@ -85,13 +89,13 @@ def _cpus() -> int:
     metavar="N|auto",
     default="auto",
     show_default=True,
-    help="Jobs that run at once; auto: one for each CPU.",
+    help="Jobs that run at once; auto: one for each CPU, 8 threads, 100 greenlets.",
 )
 @click.option(
     "-P",
     "--pool",
-    callback=_pool,
-    metavar="|".join(POOLS),
+    callback=pools.checked,
+    metavar="|".join(pools.KINDS),
     default="prefork",
     show_default=True,
     help="How they run at once.",
@@ -107,15 +111,38 @@ def _cpus() -> int:
     show_default=True,
     help="Seconds running jobs may take after a request to stop.",
 )
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="Load the app anew when one of its files changes; for development.",
+)
+@click.option(
+    "--health-port",
+    callback=_address,
+    metavar="[HOST:]PORT",
+    help="Answer GET /live and /ready there; without a HOST on every interface.",
+)
+@click.option(
+    "--claim-ahead",
+    type=click.IntRange(1, MOST),
+    default=MOST,
+    hidden=True,
+    help="Short jobs that one call may claim. For measurements.",
+)
+@bounds_options
+@log_format_option
 @click.pass_context
 def group(ctx: click.Context, /, **given: t.Any) -> None:
     """Run a worker: take jobs from queues and run them.
 
     TERM or INT lets running jobs finish; QUIT, or INT again, gives them back at
-    once. Exit codes: 0 every job finished, 75 jobs were given back, 70 the worker's
-    processes cannot start.
+    once. TSTP lets it take no more jobs, and stay; HUP goes on with the app's code as
+    it is now. Exit codes: 0 every job finished, 75 jobs were given back, 70 the
+    worker's processes cannot start.
     """
     if ctx.invoked_subcommand is None:
+        if given["pool"] == "gevent":
+            anew.ensure_gevent(ctx)
         app = ctx.ensure_object(ScriptInfo).load_app()
         end(ctx, run(app, **given))
 
@@ -131,23 +158,36 @@ def run(
     beat: bool,
     burst: bool,
     shutdown_timeout: float,
+    reload: bool,
+    health_port: tuple[str, int] | None,
+    log_format: str,
+    claim_ahead: int,
+    **bounds: t.Any,
 ) -> int:
-    """Run a worker in this process; its exit code."""
+    """Run a worker in this process; its exit code.
+
+    :param bounds: Options of :mod:`.bounds`.
+    """
+    heritage = handover.received()
     if beat and burst:
         raise click.UsageError("--burst ends when no job waits: -B would not let it")
     extension = extension_of(app)
-    set_up_logging(loglevel)
+    set_up_logging(loglevel, log_format)
     # In a context of their own: nothing of it is left when the children are forked.
     load_tasks(extension, app)
     state = extension.state_of(app)
-    if pool == "solo":
-        _refuse_for_solo(state, concurrency)
+    slots = concurrency or pools.KINDS[pool].auto or cpus.usable()
+    pools.refuse_the_impossible(pool, state, slots)
+    lifetime, limits = bounds_of(state, pool, bounds)
     options = WorkerOptions(
-        name=process_name(name),
+        name=process_name(name) if heritage is None else heritage.name,
         queues=queues or state.config.router.queue_names,
-        concurrency=concurrency or (1 if pool == "solo" else _cpus()),
+        concurrency=slots,
         burst=burst,
         shutdown_timeout=shutdown_timeout,
+        lifetime=lifetime,
+        limits=limits,
+        claim_ahead=claim_ahead,
     )
     entries = _declared(state) if beat else []
     # What is missing is told now: a key not at the first job, a server not below a
@@ -155,15 +195,44 @@ def run(
     _ = state.signer
     if state.url.startswith("embedded://"):
         embedded.binary()
+    if (code := handover.trial_code()) is not None:
+        return code
+    health = None if health_port is None else _health(*health_port)
     click.echo(banner(state, options, f"{pool}, with a beat" if beat else pool))
     supervisor = Supervisor(state, options)
+    if health is not None:
+        supervisor.health = health
+        logger.info("Health is told on http://%s/ready", health.address)
     if beat:
         supervisor.beat = _beat(supervisor, entries, pool)
-    supervisor.install_signals()
-    if pool == "solo":
-        return _run_solo(state, supervisor)
-    supervisor.use(PreforkPool(state, supervisor.disown))
-    return supervisor.run()
+    if reload:
+        supervisor.reload.watch = _watch(heritage)
+    if heritage is not None:
+        supervisor.adopt(heritage)
+    supervisor.signals.install()
+    handover.unblock()
+    code = pools.run(pool, state, supervisor)
+    supervisor.reload.finish(supervisor.signals)
+    return code
+
+
+def _watch(heritage: Heritage | None) -> Watch:
+    # Not loaded by workers without it.
+    from ..worker.watching import Watch
+
+    return Watch({} if heritage is None else heritage.watched)
+
+
+def _health(host: str, port: int) -> Health:
+    # Not loaded by workers without it.
+    from ..worker.health import Health
+
+    try:
+        return Health(host, port)
+    except OSError as error:
+        where = f"{host or '*'}:{port}"
+        reason = error.strerror or error
+        raise click.ClickException(f"cannot listen on {where}: {reason}") from error
 
 
 def _declared(state: AppState) -> list[Entry]:
@@ -183,52 +252,6 @@ def _beat(supervisor: Supervisor, entries: list[Entry], pool: str) -> EmbeddedBe
     return EmbeddedBeat(lambda: BeatProcess(state, name, entries, disown))
 
 
-def _refuse_for_solo(state: AppState, concurrency: int | None) -> None:
-    """What the solo pool cannot do is wrong usage, not a surprise later."""
-    if concurrency not in (None, 1):
-        raise click.UsageError(f"-P solo runs one job at a time, got -c {concurrency}")
-    limits = [
-        f"the time_limit of {name}"
-        for name, task in sorted(state.tasks.items())
-        if task.options.time_limit not in (UNSET, None)
-    ]
-    if state.config.time_limit is not None:
-        limits.insert(0, "TASKQUEUE_TIME_LIMIT")
-    if limits:
-        raise click.UsageError(
-            "-P solo cannot stop a running job, so it cannot keep " + ", ".join(limits)
-        )
-
-
-def _run_solo(state: AppState, supervisor: Supervisor) -> int:
-    """The slot needs the main thread for its soft limits, so the supervisor is the
-    one that gets a thread."""
-    pool = SoloPool(state)
-    supervisor.use(pool)
-    codes: list[int] = []
-    failures: list[Exception] = []
-    started = threading.Event()
-
-    def supervise() -> None:
-        try:
-            codes.append(supervisor.run(on_staffed=started.set))
-        except Exception as error:  # noqa: BLE001 - raised below, in the main thread
-            failures.append(error)
-        if GAVE_BACK in codes:
-            # The job that was given back still runs in the main thread.
-            logging.shutdown()
-            os._exit(GAVE_BACK)
-
-    thread = threading.Thread(target=supervise, name="supervisor")
-    thread.start()
-    started.wait()
-    pool.run()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return codes[0]
-
-
 def banner(state: AppState, options: WorkerOptions, kind: str) -> str:
     """What a worker says first.
 
@@ -246,3 +269,7 @@ def banner(state: AppState, options: WorkerOptions, kind: str) -> str:
         *(f"  . {name}" for name in sorted(state.tasks)),
     ]
     return "\n".join(rows) + "\n"
+
+
+for _command in fleet.COMMANDS:
+    group.add_command(_command)

@@ -20,13 +20,15 @@ from ..broker.wire import Claim, Claimed
 from ..errors import TaskQueueError
 from ..job import StoredJob
 from ..patterns import check_queue_name
-from ..worker import callbacks, outcome
+from ..worker import aftermath, callbacks, outcome, webhooks
 from ..worker.endings import Failed, Parked
 from ..worker.execution import Executor
 from ..worker.limits import NoTimer
+from ..worker.plain import has_webhooks
 from ..worker.prefork import PreforkPool
 from ..worker.reporter import JobReporter
-from ..worker.supervisor import Supervisor, WorkerOptions
+from ..worker.startup import WorkerOptions
+from ..worker.supervisor import Supervisor
 
 LEASE = 3600.0
 """Seconds a job is the test's: a breakpoint in its task must not cost the lease."""
@@ -180,14 +182,13 @@ class _Drainage:
         """
         passed = 0.0
         try:
-            self._run_due()
+            pause = self._run_due()
             while until is not None:
-                pause = scripts.promote(self._client, self._queues, most=PROMOTED_MOST)
                 if pause is None or self._time + passed + pause > _epoch(until):
                     return
                 self._pass_time(pause)
                 passed += pause
-                self._run_due()
+                pause = self._run_due()
         finally:
             if passed:
                 self._pass_time(-passed)
@@ -208,19 +209,23 @@ class _Drainage:
                     text = f"{float(expires) - seconds:.6f}"
                     self._client.hset(key, "tq_expires", text)
 
-    def _run_due(self) -> None:
+    def _run_due(self) -> float | None:
+        """Seconds from its last look on until the next is due, or None."""
         while True:
             queues = self._queues
-            scripts.promote(self._client, queues, most=PROMOTED_MOST)
-            execution = f"{self._worker}.1.{next(self._calls)}"
-            wanted = Claim(self._worker, execution, LEASE, queues)
+            pause = scripts.promote(self._client, queues, most=PROMOTED_MOST)
+            prefix, number = f"{self._worker}.1.", next(self._calls)
+            wanted = Claim(self._worker, prefix, number, LEASE, queues)
             following = scripts.claim(self._client, wanted)
             for note in following.notes:
-                callbacks.dropped(self._state, self._client, note)
+                if note.kind == "aftermath":
+                    aftermath.settle(self._executor, self._client, note)
+                else:
+                    callbacks.dropped(self._state, self._client, note)
             if following.job is not None:
                 self._execute(following.job)
             elif not following.again:
-                return
+                return pause
 
     def _execute(self, claimed: Claimed) -> None:
         lease = claimed.lease
@@ -235,7 +240,11 @@ class _Drainage:
         reporter = JobReporter(self._client, self._state, lease, _raise)
         ended = self._executor.run(stored, reporter)
         outcome.log(self._state.config, stored, ended)
-        outcome.store(self._client, self._state, stored, lease, ended, None)
+        client, state = self._client, self._state
+        accepted, _ = outcome.store(client, state, stored, lease, ended, None)
+        if accepted and has_webhooks(stored):
+            told = webhooks.as_ended(client, stored)
+            webhooks.send_after(self._executor, told, ended)
         self.executions += not isinstance(ended, Parked)
         if isinstance(ended, Failed) and (
             self._propagates or _is_of_the_test(ended.exception)

@@ -10,16 +10,15 @@ from collections.abc import Callable, Sequence
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from .. import errors, joblog, keys
+from .. import errors, keys
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.trouble import is_unavailable
-from ..broker.wire import Ended, Lease
+from ..broker.wire import Lease, number_of
 from ..job import StoredJob
-from ..stored_error import dump_error
 from .board import Seen
-from .endings import Failed
-from .outcome import end_of, log_extra, log_lost, shown_name
+from .endings import Halted
+from .outcome import end_of_halted, log, log_lost, store_rows
 from .pools import Seat
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -47,7 +46,8 @@ class Burials:
     @property
     def holding(self) -> bool:
         """One of them ran something: while Redis is away it cannot be given back."""
-        return any(seat.board.read().lease for seat in self.seats)
+        seen = [seat.board.read() for seat in self.seats]
+        return any(one.leases or one.sent for one in seen)
 
     def work_off(self) -> None:
         """Do what is due."""
@@ -63,10 +63,20 @@ class Burials:
     def _bury(self, seats: Sequence[Seat], duty: Callable[[], None]) -> None:
         for seat in seats:
             self._silence(seat)
+            store_rows(self._client, seat.board.ends())
+        # First what they had not begun: what they ran goes in front of that.
+        if rest := [lease for seat in seats for lease in self._not_begun(seat)]:
+            scripts.release(self._client, rest, started=False)
         duty()
         for seat in seats:
-            # What they had claimed and not begun.
             self._abandon(seat, "", "")
+
+    def _not_begun(self, seat: Seat) -> list[Lease]:
+        """In order; last what it had claimed in a call whose reply it never read."""
+        seen = seat.board.read()
+        held = scripts.held(self._client, seat.prefix, self._queues)
+        unread = [lease for lease in held if number_of(lease) > seen.calls]
+        return [*seen.ahead, *sorted(unread, key=number_of)]
 
     def recover(self, seats: Sequence[Seat], death: str) -> None:
         """By itself: what it ran is charged a recovery and runs again."""
@@ -94,15 +104,24 @@ class Burials:
         _log_stop(seen.lease, error)
         self._due.append(([seat], lambda: self._end(seen, error, seconds, "stopped")))
 
+    def end_killed(self, seat: Seat) -> None:
+        """Killed because its worker was told to kill what runs: the job failed."""
+        seen = seat.board.read()
+        seconds = time.monotonic() - seen.started
+        error = errors.WorkerLostError("its worker was told to kill what runs")
+        _log_stop(seen.lease, error)
+        self._due.append(([seat], lambda: self._end(seen, error, seconds, "failed")))
+
     def give_back(self, seats: Sequence[Seat]) -> int:
         """Killed for no fault of what they ran: the worker stops, or another slot of
         the same child had to. In one call, so that the jobs keep their order.
 
-        :return: How many of them ran something.
+        :return: How many jobs that are.
         """
         seen = [seat.board.read() for seat in seats]
         seen.sort(key=lambda one: one.started)
         leases = [one.lease for one in seen if one.lease]
+        leases += [lease for one in seen for lease in one.ahead]
         for lease in leases:
             extra = {"job_id": lease.id, "queue": lease.queue, "task": ""}
             logger.warning("Job %s is given back", lease.id, extra=extra)
@@ -150,7 +169,9 @@ class Burials:
 
 def _log_stop(lease: Lease | None, error: BaseException) -> None:
     """Its end is logged when it is stored, which may be later."""
-    if lease is not None:
+    if lease is None:
+        logger.error("A child was stopped, with hooks of a killed job: %s", error)
+    else:
         extra = {"job_id": lease.id, "queue": lease.queue, "task": ""}
         logger.info("Job %s was stopped: %s", lease.id, error, extra=extra)
 
@@ -166,24 +187,10 @@ def _end_job(
     untyped: scripts.Client = client
     fields: dict[bytes, bytes] = untyped.hgetall(keys.job(lease.id))
     stored = StoredJob(lease.id, fields, lease.queue)
-    trace = f"{type(error).__name__}: {error}\n"
-    failed = Failed(
-        began=0.0, seconds=seconds, exception=error, trace=trace,
-        error=dump_error(error, trace), result_type=2 if status == "failed" else 3,
-    )  # fmt: skip
-    end = end_of(state, stored, lease, failed)
-    links = end.links if status == "failed" else ()
-    ended = Ended(
-        lease=lease, status=status, fields=end.fields, entry=end.entry, links=links
-    )
-    codes, _ = scripts.finish(client, [ended], None)
-    if codes == [scripts.STORED]:
-        name, extra = shown_name(stored), log_extra(stored)
-        if status == "failed":
-            line = joblog.failed(name, stored.id, seconds, repr(error))
-            logger.error("%s", line, extra=extra)
-        else:
-            logger.info("%s", joblog.revoked(name, stored.id, str(error)), extra=extra)
+    halted = Halted(began=0.0, seconds=seconds, exception=error, status=status)
+    ended = end_of_halted(state, stored, lease, halted)
+    if scripts.bury(client, ended) == scripts.STORED:
+        log(state.config, stored, halted)
 
 
 def return_unknown(
@@ -192,7 +199,8 @@ def return_unknown(
     """Give back leases no slot of ours holds, and none will come to hold.
 
     One that waits for the answer to its claim may hold it in a moment: such a
-    slot has not counted that call yet.
+    slot has not counted that call yet. Where a slot has sent the end of a job that
+    still has its lease, that may be lost, and it hears so only after the job it runs.
 
     :param seats: Those that live, and those not buried yet.
     """
@@ -205,7 +213,9 @@ def return_unknown(
             lost.append(lease)
             continue
         seen = board.read()
-        if call.isdecimal() and seen.calls >= int(call) and seen.lease != lease:
+        if lease in seen.sent:
+            store_rows(client, board.ends())
+        elif call.isdecimal() and seen.calls >= int(call) and lease not in seen.leases:
             lost.append(lease)
     if lost:
         scripts.release(client, lost, started=False)

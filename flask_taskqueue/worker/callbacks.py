@@ -76,6 +76,15 @@ class Callbacks:
                 self._send(signals.job_failed, states.FAILURE, error)
                 self._hook("after_return", (states.FAILURE, error), trace)
 
+    def revoked(self, error: BaseException, ran: bool) -> None:
+        """After an execution whose job was revoked, by another process.
+
+        :param ran: It was stopped: what it began in ``before_start`` is to be ended.
+        """
+        self._send(signals.job_revoked, states.REVOKED, error)
+        if ran:
+            self._hook("after_return", (states.REVOKED, error), "")
+
     def _method(
         self, name: str, before: Sequence[t.Any], after: Sequence[t.Any]
     ) -> None:

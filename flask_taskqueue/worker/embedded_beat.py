@@ -12,6 +12,7 @@ import time
 import typing as t
 from collections.abc import Callable, Sequence
 
+from .. import unpatched
 from ..appstate import AppState
 from ..beat.entries import Entry
 from ..beat.service import Beat
@@ -72,7 +73,7 @@ class BeatProcess:
     def death(self) -> str | None:
         """How it ended, or ``None`` while it runs."""
         if self._death is None:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            pid, status = unpatched.waitpid(self._pid, os.WNOHANG)
             if pid:
                 self._death = described(status)
         return self._death
@@ -85,7 +86,7 @@ class BeatProcess:
         """Send KILL, and wait for the end."""
         if self.death() is None:
             self._signal(signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            unpatched.waitpid(self._pid, 0)
             self._death = "killed"
 
     def _signal(self, number: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Ran:
     """What every execution that called its function has.
 
@@ -21,7 +21,7 @@ class Ran:
     children: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Succeeded(Ran):
     """The function returned.
 
@@ -35,7 +35,7 @@ class Succeeded(Ran):
     ignored: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Failed(Ran):
     """It failed for good.
 
@@ -51,7 +51,7 @@ class Failed(Ran):
     expected: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Retried(Ran):
     """It failed this time and is to run again.
 
@@ -72,18 +72,29 @@ class Retried(Ran):
     result_type: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
+class Halted(Ran):
+    """It was ended from outside: at its hard limit, or because it was revoked.
+
+    :param status: RQ's: ``failed``, or ``stopped`` where it was revoked.
+    """
+
+    exception: BaseException
+    status: str
+
+
+@dataclass(slots=True, kw_only=True)
 class Parked:
     """Its task is not known here, or may not be imported."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Returned:
     """It raised ``Reject(requeue=True)``: back to the end of its queue."""
 
     reason: str
 
 
-Outcome = Succeeded | Failed | Retried | Parked | Returned
+Outcome = Succeeded | Failed | Retried | Halted | Parked | Returned

@@ -21,8 +21,8 @@ from ..stored_error import dump_error
 from . import callbacks
 from .callbacks import INTERRUPTS, Callbacks, trace_of
 from .changes import changes_of
-from .endings import Failed, Outcome, Parked, Retried, Returned, Succeeded
-from .limits import Timer
+from .endings import Failed, Halted, Outcome, Parked, Retried, Returned, Succeeded
+from .limits import Halt, Timer
 from .opening import Call, Opener
 from .plain import PlainJob
 
@@ -141,9 +141,11 @@ class Executor:
         plain = call.plain
         soft = call.request.soft_time_limit
         error = errors.SoftTimeLimitExceeded
+        kind = _rq.JobTimeoutException if plain else error
         with (
             plain.running() if plain else _NOTHING,
-            self.timer.limit(soft, _rq.JobTimeoutException if plain else error),
+            self.timer.halting(call.request.time_limit),
+            _NOTHING if soft is None else self.timer.limit(soft, kind),
         ):
             around.before_start()
             return call.task.invoke(call.args, call.kwargs)
@@ -174,6 +176,8 @@ class Executor:
         ran: dict[str, t.Any] = {
             "began": began, "seconds": seconds, "children": request.children,
         }  # fmt: skip
+        if isinstance(error, Halt):
+            return Halted(**ran, exception=error.error, status=error.status)
         if isinstance(error, errors.Ignore):
             return Succeeded(**ran, ignored=True)
         if isinstance(error, errors.Reject) and error.requeue and not self.eager:

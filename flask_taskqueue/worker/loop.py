@@ -3,74 +3,28 @@
 from __future__ import annotations
 
 import logging
-import select
-import socket
-import typing as t
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
 
-from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from .. import joblog
 from ..appstate import AppState
-from ..broker import scripts
-from ..broker.connection import Backoff
-from ..broker.trouble import is_unavailable
-from ..broker.wire import Claim, Claimed, Next, Note
+from ..broker.wire import Claimed, Lease, Next, Note
 from ..errors import TaskQueueError
 from ..job import StoredJob
-from . import aftermath, callbacks, outcome
+from . import aftermath, notes, outcome, webhooks
+from .asking import Asking, Row, refused
 from .board import Board
 from .endings import Failed, Outcome
 from .execution import Executor
 from .limits import Timer
+from .line import HELD_BACK, IDLE, LIMITED, WAKE, Line, Place, Stopped
+from .pace import Pace
+from .plain import has_webhooks
 from .reporter import JobReporter
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-LEASE = 10.0
-"""Seconds a claimed job is this worker's, unless its supervisor renews it."""
-
-STAMP_MOST = 6.0
-"""Seconds without a sign of its supervisor after which a slot claims nothing."""
-
-READY, IDLE, HELD_BACK, LIMITED = b"R", b"I", b"H", b"L"
-"""What a slot sends: it is connected; it found nothing; it found nothing, and a queue
-is paused; it began a job with a hard limit."""
-
-REFUSED_PAUSE = 1.0
-"""Seconds until a slot claims again after the server refused the call."""
-
-WAKE = b"W"
-"""What it is sent: there may be a job."""
-
-Answer = t.TypeVar("Answer")
-
-
-class Stopped(Exception):
-    """The supervisor is gone: nothing may go on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a slot works.
-
-    :param worker: Name of the worker.
-    :param label: Names the slot among the worker's, anew for each child.
-    :param channel: To the supervisor; its end of file means that it died.
-    """
-
-    worker: str
-    label: str
-    queues: tuple[str, ...]
-    board: Board
-    channel: socket.socket
-
-    @property
-    def prefix(self) -> str:
-        """Beginning of the ids of the slot's executions."""
-        return f"{self.worker}.{self.label}."
 
 
 class Slot:
@@ -80,46 +34,109 @@ class Slot:
         self.state = state
         self.place = place
         self.board: Board = place.board
-        self.client: Redis = state.broker.worker()
-        self.executor: Executor = Executor(state, place.worker, timer, self.client)
-        self._calls = 0
-        self._connected = False
+        self.line: Line = Line(state, place)
+        self.executor: Executor = Executor(state, place.worker, timer, self.line.client)
+        self._wear = place.wear
+        counts = place.wear is not None and place.wear.counts
+        self._pace = Pace(1 if counts else place.most)
+        self._pid = os.getpid()
+        self.asking: Asking = Asking(self.line, self._pace)
 
     def run(self) -> None:
         """Work until stopped. A job in hand is finished first."""
         try:
-            following = self._claim()
-            while not (following.job is None and self.board.stopping):
-                if following.job is not None:
-                    following = self._work(following.job)
+            self._begin()
+            following = self._noted(self.asking.claim())
+            while following.jobs or not self.board.stopping:
+                if following.jobs:
+                    following = self._noted(self._work(following.jobs))
                 elif following.again or self._wait(following.held_back):
-                    following = self._claim()
+                    following = self._noted(self.asking.claim())
                 else:
                     return
         except Stopped:
             return
         finally:
-            self.client.close()
+            self.line.close()
 
-    def _work(self, claimed: Claimed) -> Next:
-        lease = claimed.lease
-        stored = StoredJob(lease.id, claimed.fields, lease.queue)
+    def _begin(self) -> None:
+        if self._wear is not None:
+            self._wear.begin()
+        if self.place.held:
+            self.line.until_answered(lambda _: None)
+            self.line.listen(None)
+
+    def _work(self, claimed: Sequence[Claimed]) -> Next:
+        """Run what a claim got, one after the other; the answer to the next claim.
+
+        Ends are kept back until the last job's, or one that cannot wait.
+        """
+        self.asking.begin()
+        kept: list[Row] = []
+        last = len(claimed) - 1
+        for at, each in enumerate(claimed):
+            if not self._may_begin(at):
+                return self._leave(claimed, at, kept)
+            lease = each.lease
+            stored = StoredJob(lease.id, each.fields, lease.queue, self.place.limits)
+            result = self._execute(at, lease, stored)
+            row = outcome.row_of(self.state, stored, lease, result)
+            if row is not None:
+                kept.append(row)
+                waits = at < last or self.asking.is_under_way
+                if not waits or self.board.keep(row):
+                    continue
+            if kept:
+                self.asking.store(kept)
+                kept = []
+            if row is None:
+                self._store(stored, lease, result)
+        return self.asking.go_on(kept) if kept else self.asking.received()
+
+    def _may_begin(self, at: int) -> bool:
+        """Whether a job is still this slot's to begin: its lease is young, its child is
+        not worn, and the supervisor has not taken it back because it had to wait."""
+        if not self.asking.is_sure or self.asking.worn:
+            return False
+        return at == 0 or self.board.tokens.take()
+
+    def _leave(self, claimed: Sequence[Claimed], at: int, kept: list[Row]) -> Next:
+        """Begin no more of them, from ``at`` on. The supervisor gives back what it has
+        taken, which are the last; this slot the others."""
+        if kept:
+            self.asking.store(kept)
+        left = self.board.tokens.take_all()
+        taken = len(claimed) - max(at, 1) - left
+        if mine := [each.lease for each in claimed[at : len(claimed) - taken]]:
+            self.asking.release(mine)
+        # It must not take the tokens of the next claim for those of this one.
+        while taken and self.board.taken_back < self.asking.calls:
+            self.line.listen(0.05)
+        return self.asking.received()
+
+    def _execute(self, at: int, lease: Lease, stored: StoredJob) -> Outcome:
         limit = self._hard_limit(stored)
-        self.board.begin(self._calls, lease, limit)
+        self.board.begin(at, limit)
         if limit is not None:
-            self._say(LIMITED)
+            self.line.say(LIMITED)
         self._log_received(stored)
-        reporter = JobReporter(
-            self.client, self.state, lease, lambda error: self._disconnect()
-        )
+        reporter = JobReporter(self.line.client, self.state, lease, self._on_trouble)
         result = self.executor.run(stored, reporter)
-        self.board.returned()
+        if os.getpid() != self._pid:
+            # The function forked, and its copy came out of it, too.
+            os._exit(70)
+        self.board.returned(at)
+        if self._wear is not None:
+            self._wear.count()
         self._forget_unread_replies()
         outcome.log(self.state.config, stored, result)
-        following = self._store(stored, claimed, result)
-        failed = isinstance(result, Failed)
-        self.board.count(not failed, getattr(result, "seconds", 0.0))
-        return following
+        seconds = getattr(result, "seconds", 0.0)
+        self._pace.note(seconds)
+        self.board.count(not isinstance(result, Failed), seconds)
+        return result
+
+    def _on_trouble(self, error: BaseException) -> None:
+        self.line.disconnect()
 
     def _forget_unread_replies(self) -> None:
         """A limit may have been over between a command and its reply, which must not
@@ -127,7 +144,7 @@ class Slot:
         timer = self.executor.timer
         if timer.rang:
             timer.rang = False
-            self._disconnect()
+            self.line.disconnect()
             self.state.broker.close()
 
     def _log_received(self, stored: StoredJob) -> None:
@@ -142,139 +159,59 @@ class Slot:
         except TaskQueueError:
             return None  # the executor says what is wrong with it
 
-    def _store(self, stored: StoredJob, claimed: Claimed, result: Outcome) -> Next:
-        wanted = self._wanted()
+    def _store(self, stored: StoredJob, lease: Lease, result: Outcome) -> None:
+        """Store an outcome that is more than an end."""
+        client = self.line.client
         try:
-            accepted, following = self._until_answered(
+            accepted, _ = self.line.until_answered(
                 lambda again: outcome.store(
-                    self.client, self.state, stored, claimed.lease, result, wanted,
-                    again=again,
+                    client, self.state, stored, lease, result, None, again=again
                 ),
                 needed=True,
-            )  # fmt: skip
+            )
         except ResponseError:
             # Something overwrote the job's keys: that must not end the slot.
-            logger.exception("Job %s: its result cannot be stored", claimed.lease.id)
-            return self._answered(Next(again=True))
+            logger.exception("Job %s: its result cannot be stored", lease.id)
+            return
         if not accepted:
-            logger.warning(
-                "Job %s: its result came after its lease was lost, and was refused",
-                claimed.lease.id,
+            refused(lease.id)
+        elif has_webhooks(stored):
+            self.board.returned(-1)  # It is no longer this slot's.
+            ended = self.line.until_answered(
+                lambda _: webhooks.as_ended(client, stored)
             )
-        return self._answered(following)
+            webhooks.send_after(self.executor, ended, result)
 
-    def _wanted(self) -> Claim | None:
-        if self.board.stopping or self.board.stamp_age > STAMP_MOST:
-            return None
-        self._calls += 1
-        execution = f"{self.place.prefix}{self._calls}"
-        return Claim(self.place.worker, execution, LEASE, self.place.queues)
-
-    def _claim(self) -> Next:
-        wanted = self._wanted()
-        if wanted is None:
-            # A supervisor that says nothing may be stopped: so are its leases.
-            return Next(again=not self.board.stopping and self._pause(0.5))
-        try:
-            following = self._until_answered(
-                lambda again: scripts.claim(self.client, wanted, again=again),
-                needed=False,
-            )
-        except ResponseError:
-            # A queue's keys hold something else, or the server lets us do nothing.
-            logger.exception("No job can be claimed; trying again")
-            following = Next(again=self._pause(REFUSED_PAUSE))
-        return self._answered(following)
-
-    def _answered(self, following: Next) -> Next:
-        if following.job is None:
-            self.board.idle(self._calls)
-        elif following.notes:
-            # Receivers take their time: its lease is to be renewed meanwhile.
-            self.board.begin(self._calls, following.job.lease, None)
+    def _noted(self, following: Next) -> Next:
+        """What a claim got, once the slot has seen to what the claim met."""
+        if following.notes:
+            self.asking.settle()
         for note in following.notes:
-            if note.kind == "aftermath":
-                self._clear_up(note.id)
-                continue
-            level = logging.ERROR if note.kind == "quarantined" else logging.INFO
-            logger.log(
-                level, "Job %s of queue %s %s %s",
-                note.id, note.queue, note.kind, note.reason,
-                extra={"job_id": note.id, "queue": note.queue, "task": ""},
-            )  # fmt: skip
-            self._tell(note)
+            self._see_to(note)
         return following
 
-    def _tell(self, note: Note) -> None:
-        state, client = self.state, self.client
-        self._until_answered(
-            lambda _: callbacks.dropped(state, client, note), needed=False
-        )
-
-    def _clear_up(self, job_id: str) -> None:
-        executor, client = self.executor, self.client
-        self._until_answered(
-            lambda _: aftermath.run(executor, client, job_id), needed=False
-        )
-        self._until_answered(lambda _: aftermath.done(client, job_id), needed=False)
+    def _see_to(self, note: Note) -> None:
+        if note.kind != "aftermath":
+            notes.tell(note, self.state, self.line)
+            return
+        killed = notes.killed(note, self.line, self.executor)
+        is_done = True
+        if killed is not None:
+            # No job is held meanwhile: only the hard limit is the supervisor's to keep.
+            self.board.begin(-1, aftermath.HARD_LIMIT)
+            self.line.say(LIMITED)
+            is_done = aftermath.run(self.executor, killed)
+            self.board.returned(-1)
+            self._forget_unread_replies()
+        if is_done:
+            self.line.until_answered(lambda _: aftermath.done(self.line.client, note))
 
     def _wait(self, held_back: bool) -> bool:
         """Sleep until there may be a job; ``False`` when it is time to end."""
-        self._say(HELD_BACK if held_back else IDLE)
+        self.line.say(self.asking.worn or (HELD_BACK if held_back else IDLE))
         while True:
-            byte = self._listen(None)
+            byte = self.line.listen(None)
             if byte == WAKE:
                 return True
             if self.board.stopping:
                 return False
-
-    def _listen(self, timeout: float | None) -> bytes:
-        readable, _, _ = select.select([self.place.channel], [], [], timeout)
-        if not readable:
-            return b""
-        byte = self.place.channel.recv(1)
-        if not byte:
-            raise Stopped
-        return byte
-
-    def _pause(self, seconds: float) -> bool:
-        self._listen(seconds)
-        return True
-
-    def _say(self, byte: bytes) -> None:
-        try:
-            self.place.channel.send(byte)
-        except OSError as error:
-            raise Stopped from error
-
-    def _until_answered(self, ask: Callable[[bool], Answer], *, needed: bool) -> Answer:
-        """Repeat a call until Redis answers it; every call here bears that.
-
-        :param ask: Called with whether it is a repetition.
-        :param needed: Go on with it when the worker stops, too.
-        :raises Stopped: The worker stops. What the call did, its supervisor undoes.
-        """
-        backoff, again = Backoff(), False
-        while True:
-            try:
-                if not self._connected:
-                    self._connect()
-                return ask(again)
-            except (RedisError, OSError) as error:
-                if not is_unavailable(error):
-                    raise
-                self._disconnect()
-                again = True
-                self._pause(backoff.next())
-                if self.board.stopping and not needed:
-                    raise Stopped from error
-
-    def _disconnect(self) -> None:
-        self._connected = False
-        self.client.connection_pool.disconnect()
-
-    def _connect(self) -> None:
-        client: scripts.Client = self.client
-        self.board.connected(int(client.client_id()))
-        self._connected = True
-        self._say(READY)

@@ -10,7 +10,7 @@ from redis import Redis
 
 from .. import serializer
 from ..appstate import AppState, Runnable
-from ..carried import Carried
+from ..carried import NOTHING, Carried
 from ..errors import DecodeError
 from ..job import StoredJob
 from ..request import Reporter, TaskRequest
@@ -21,6 +21,11 @@ from .plain import PlainFunction, PlainJob, resolve
 
 NAME_MOST = 1000
 """Characters no function's name exceeds."""
+
+_RARE = frozenset(
+    b"tq_eta tq_expires tq_parent tq_root tq_headers tq_carried tq_children".split()
+)
+"""Fields of a request that most jobs do not have."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,7 +91,10 @@ class Opener:
                 stored, self.client, config.importable, data=data, content=content
             )
         request = self._request(stored, task, args, kwargs, reporter)
-        carried = Carried.of_stored(stored.mapping("tq_carried"), request.carried)
+        carried = NOTHING
+        if b"tq_carried" in stored.fields:
+            row = stored.mapping("tq_carried")
+            carried = Carried.of_stored(row, request.carried)
         if cause := stored.mapping("tq_cause"):
             args = self._errback_args(task, cause, args, kwargs)
         return Call(
@@ -110,30 +118,24 @@ class Opener:
         kwargs: Mapping[str, t.Any],
         reporter: Reporter,
     ) -> TaskRequest:
-        return TaskRequest(
-            id=stored.id,
-            task=task.name,
-            args=args,
-            kwargs=kwargs,
-            retries=stored.retries,
-            recoveries=stored.recoveries,
-            eta=stored.instant("tq_eta"),
-            expires=stored.instant("tq_expires"),
-            queue=stored.queue,
-            hostname=self.hostname,
-            is_eager=self.eager,
-            parent_id=stored.text("tq_parent") or None,
-            root_id=stored.text("tq_root") or stored.id,
-            headers=stored.headers,
-            carried=stored.carried,
-            state=self.state,
+        request = TaskRequest(
+            id=stored.id, task=task.name, args=args, kwargs=kwargs,
+            retries=stored.retries, recoveries=stored.recoveries,
+            queue=stored.queue, hostname=self.hostname, is_eager=self.eager,
+            root_id=stored.id, state=self.state,
             time_limit=stored.limit("time_limit"),
             soft_time_limit=stored.limit("soft_time_limit"),
-            runner=task,
-            policy=self._policy(stored, task),
-            reporter=reporter,
-            children=stored.children,
-        )
+            runner=task, policy=self._policy(stored, task), reporter=reporter,
+        )  # fmt: skip
+        if not _RARE.isdisjoint(stored.fields):
+            request.eta = stored.instant("tq_eta")
+            request.expires = stored.instant("tq_expires")
+            request.parent_id = stored.text("tq_parent") or None
+            request.root_id = stored.text("tq_root") or stored.id
+            request.headers = stored.headers
+            request.carried = stored.carried
+            request.children = stored.children
+        return request
 
     def _policy(self, stored: StoredJob, task: Runnable) -> RetryPolicy:
         """A plain ``rq`` job that runs as a task and has no ``Retry`` of its own has

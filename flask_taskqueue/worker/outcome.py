@@ -10,18 +10,21 @@ from base64 import b64encode
 from collections.abc import Sequence
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from .. import joblog, keys, signals, states
 from ..appstate import AppState
 from ..broker import scripts
+from ..broker.trouble import is_unavailable
 from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next, text
 from ..config import Config
 from ..errors import TaskQueueError, TaskRevokedError, WorkerLostError
 from ..job import StoredJob
 from ..links import Link
-from ..stored_error import MAX_TRACEBACK_CHARS, load_error
+from ..stored_error import MAX_TRACEBACK_CHARS, dump_error, load_error
 from . import callbacks
-from .endings import Failed, Outcome, Parked, Ran, Retried, Returned, Succeeded
+from .endings import Failed, Halted, Outcome, Parked, Ran, Retried, Returned, Succeeded
+from .plain import has_webhooks, repeats
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -38,8 +41,8 @@ def store(
 ) -> tuple[bool, Next]:
     """Store an outcome and take the next job.
 
-    One round trip for a job that ended, two for one that did not, or whose links
-    somebody wants to hear of. May be repeated.
+    One round trip for a job that ended, two for one that did not, that repeats, or
+    whose links somebody wants to hear of. May be repeated.
 
     :param wanted: ``None`` takes no job.
     :param again: This repeats a call whose reply was lost.
@@ -48,13 +51,19 @@ def store(
     """
     if isinstance(outcome, (Succeeded, Failed)):
         end = end_of(state, stored, lease, outcome)
-        if not (end.links and signals.job_enqueued.receivers):
+        repeating = isinstance(outcome, Succeeded) and repeats(stored)
+        if not (repeating or end.links and signals.job_enqueued.receivers):
             (code,), following = scripts.finish(client, [end], wanted, again=again)
             return code != scripts.REFUSED, following
-        # No job is taken while receivers run: nobody would renew its lease.
-        (code,), _ = scripts.finish(client, [end], None, again=again)
+        if repeating:
+            code = scripts.finish_repeating(client, end)
+        else:
+            # No job is taken while receivers run: nobody would renew its lease.
+            (code,), _ = scripts.finish(client, [end], None, again=again)
         if code != scripts.REFUSED:
             callbacks.announce_links(state, end.links)
+    elif isinstance(outcome, Halted):
+        code = scripts.bury(client, end_of_halted(state, stored, lease, outcome))
     else:
         code = _put_back(client, stored, lease, outcome)
         if code == scripts.REVOKED_MEANWHILE:
@@ -64,6 +73,37 @@ def store(
     if wanted is None:
         return accepted, Next()
     return accepted, scripts.claim(client, wanted, again=again)
+
+
+def row_of(
+    state: AppState, stored: StoredJob, lease: Lease, outcome: Outcome
+) -> list[Argument] | None:
+    """An outcome as a row for ``finish``, which may be stored with others; ``None``
+    where it takes more than that: see :func:`store`."""
+    if not isinstance(outcome, (Succeeded, Failed)):
+        return None
+    if repeats(stored) or has_webhooks(stored):
+        return None
+    end = end_of(state, stored, lease, outcome)
+    if end.links and signals.job_enqueued.receivers:
+        return None
+    return end.argv()
+
+
+def store_rows(client: Redis, rows: Sequence[Sequence[Argument]]) -> None:
+    """Store ends of a slot that cannot do so, or not in time. May be repeated."""
+    try:
+        if rows:
+            scripts.finish_rows(client, rows, None)
+    except ResponseError as error:
+        if is_unavailable(error):
+            raise
+        # Something overwrote a job's keys: that must not keep another's result out.
+        if len(rows) == 1:
+            logger.exception("Job %s: its result cannot be stored", rows[0][0])
+        else:
+            for row in rows:
+                store_rows(client, [row])
 
 
 def _put_back(
@@ -110,14 +150,14 @@ def end_of(
         if outcome.ignored:
             fields["tq_ignored"] = "1"
         else:
-            links = _links(state, stored, "tq_links", [outcome.value])
+            links = _links(state, stored, b"tq_links", [outcome.value])
         if outcome.encoded is not None:
             entry["return_value"] = b64encode(outcome.encoded)
             if (signer := state.signer) is not None:
                 signature = signer.sign(stored.id.encode(), b"result", outcome.encoded)
                 entry["tq_sig"] = signature
     else:
-        links = _links(state, stored, "tq_errlinks", [stored.id], outcome.error)
+        links = _links(state, stored, b"tq_errlinks", [stored.id], outcome.error)
         fields["tq_error"] = outcome.error
         # A lone surrogate, in the message of anybody's exception, has no bytes.
         trace = outcome.trace[-MAX_TRACEBACK_CHARS:].encode("utf-8", "backslashreplace")
@@ -128,6 +168,21 @@ def end_of(
         fields["tq_children"] = json.dumps(children)
     status = "finished" if isinstance(outcome, Succeeded) else "failed"
     return Ended(lease=lease, status=status, fields=fields, entry=entry, links=links)
+
+
+def end_of_halted(
+    state: AppState, stored: StoredJob, lease: Lease, outcome: Halted
+) -> Ended:
+    """The end of a job that was ended from outside, as the script takes it."""
+    error, status = outcome.exception, outcome.status
+    trace = f"{type(error).__name__}: {error}\n"
+    failed = Failed(
+        began=outcome.began, seconds=outcome.seconds, children=outcome.children,
+        exception=error, error=dump_error(error, trace), trace=trace,
+        result_type=2 if status == "failed" else 3,
+    )  # fmt: skip
+    end = end_of(state, stored, lease, failed)
+    return end._replace(status=status, links=end.links if status == "failed" else ())
 
 
 def _entry(lease: Lease, outcome: Ran) -> dict[str, Argument]:
@@ -143,20 +198,20 @@ def _entry(lease: Lease, outcome: Ran) -> dict[str, Argument]:
 def _links(
     state: AppState,
     stored: StoredJob,
-    field: str,
+    field: bytes,
     before: Sequence[t.Any],
     error: bytes | None = None,
 ) -> list[NewJob]:
     """The jobs to enqueue with an end, their arguments filled in."""
     out: list[NewJob] = []
-    if field.encode() not in stored.fields:
+    if field not in stored.fields:
         return out
     config, signer = state.config, state.signer
     try:
         if signer is not None:
             # A job may have failed because it was altered: do not sign its links.
             stored.verify(signer, stored.data(config.max_args_bytes))
-        for row in stored.rows(field):
+        for row in stored.rows(field.decode()):
             link = Link(row)
             if error is not None and not link.immutable:
                 link.job.fields["tq_cause"] = _cause(stored, error)
@@ -210,6 +265,8 @@ def log_level(stored: StoredJob, outcome: Outcome) -> int:
     match outcome:
         case Failed():
             return logging.INFO if outcome.expected else logging.ERROR
+        case Halted(status="failed"):
+            return logging.ERROR
         case Parked() if b"tq_parked" not in stored.fields:
             return logging.WARNING
     return logging.INFO
@@ -224,13 +281,13 @@ def log_line(
         case Succeeded(ignored=True):
             return joblog.ignored(name, job_id)
         case Succeeded():
-            shown: str | None = None
-            if results and not stored.options.get("ignore_result"):
-                shown = joblog.brief_repr(outcome.value, redact)
+            shown = _shown_result(stored, outcome.value, redact) if results else None
             return joblog.succeeded(name, job_id, outcome.seconds, shown)
-        case Failed():
+        case Failed() | Halted(status="failed"):
             shown = joblog.brief_repr(outcome.exception, redact, 500)
             return joblog.failed(name, job_id, outcome.seconds, shown)
+        case Halted():
+            return joblog.revoked(name, job_id, str(outcome.exception))
         case Retried():
             cause = outcome.exception
             shown = None if cause is None else joblog.brief_repr(cause, redact, 500)
@@ -240,6 +297,14 @@ def log_line(
         case Returned():
             reason = f"rejected: {outcome.reason}"
             return joblog.retried(name, job_id, 0.0, reason)
+
+
+def _shown_result(
+    stored: StoredJob, value: t.Any, redact: t.Collection[str]
+) -> str | None:
+    if stored.options.get("ignore_result"):
+        return None
+    return joblog.brief_repr(value, redact)
 
 
 def shown_name(stored: StoredJob) -> str:

@@ -1,4 +1,5 @@
-"""Jobs of plain ``rq`` producers: which functions may be imported, callbacks."""
+"""Jobs of plain ``rq`` producers: which functions may be imported, callbacks, webhooks,
+repeats."""
 
 from __future__ import annotations
 
@@ -20,6 +21,16 @@ from ..patterns import matches
 _EVERY_EXCEPTION = TaskOptions(autoretry_for=(Exception,))
 
 _RQ: dict[str, t.Any] = {"json": JSONSerializer, "pickle": PickleSerializer}
+
+
+def repeats(stored: StoredJob) -> bool:
+    """Whether a success lets it run again."""
+    return b"repeats_left" in stored.fields and not stored.task
+
+
+def has_webhooks(stored: StoredJob) -> bool:
+    """Whether somebody wants to hear of its end over HTTP."""
+    return b"webhooks" in stored.fields and not stored.task
 
 
 def is_admitted(name: str, patterns: t.Collection[str]) -> bool:
@@ -140,3 +151,12 @@ class PlainJob:
                 f"the job's {kind} callback {name!r} is not in TASKQUEUE_IMPORTABLE"
             )
         return seconds, lambda: function(self._job, self._job.connection, *args)
+
+    def webhooks(
+        self, status: str, exc_string: str
+    ) -> list[tuple[float, t.Callable[[], None]]]:
+        """Time-out in seconds and call of each webhook for its end.
+
+        :param status: ``finished`` or ``failed``.
+        """
+        return _rq.webhooks_of(self._job, status, exc_string)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from .. import signals
 from ..appstate import AppState
 from .board import Board, Seen
 from .limits import AlarmTimer, NoTimer
-from .loop import Place, Slot
+from .line import Place
+from .loop import Slot
 from .pools import Child, MakePlace, Seat
 
 
@@ -24,11 +26,15 @@ class Inline:
 
     def __init__(self, seats: Sequence[Seat]) -> None:
         self.seats = seats
+        self.pid: int = os.getpid()
         self.ended: bool = False
 
     def death(self) -> str | None:
         """It ends when the worker does."""
         return "exit status 0" if self.ended else None
+
+    def ask(self, seat: Seat, reason: str) -> None:
+        """It cannot."""
 
     def kill(
         self, seat: Seat | None = None, meant: Callable[[Seen], bool] | None = None
@@ -43,6 +49,7 @@ class SoloPool:
     name = "solo"
     kills = False
     shared = True
+    grace: float = 0.0
 
     def __init__(self, state: AppState) -> None:
         self._state = state

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
+import socket
 import typing as t
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import filterfalse
 
-from .board import Board, Seen
+from .board import Board
 from .burial import Burials
-from .loop import HELD_BACK, IDLE, Place
+from .handover import Heritage
+from .kills import Kills
+from .line import AHEAD, HELD_BACK, IDLE, LIMITED, Place
 from .pools import Child, Pool, Seat
+from .process import Process
+from .succession import Succession
+from .wear import Lifetime, Wear
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -24,10 +30,21 @@ class Staff:
 
     :param size: How many slots there should be.
     :param burials: Gets those that died.
+    :param lifetime: How long a child is used.
+    :param limits: Seconds for jobs that name none, by ``time_limit`` and
+        ``soft_time_limit``.
+    :param claim_ahead: Jobs that a slot may claim at once.
     """
 
     def __init__(
-        self, worker: str, queues: tuple[str, ...], size: int, burials: Burials
+        self,
+        worker: str,
+        queues: tuple[str, ...],
+        size: int,
+        burials: Burials,
+        lifetime: Lifetime,
+        limits: Mapping[str, float],
+        claim_ahead: int,
     ) -> None:
         self.pool: Pool | None = None
         self.children: list[Child] = []
@@ -35,10 +52,19 @@ class Staff:
         self._queues = queues
         self._size = size
         self._burials = burials
+        self._lifetime = lifetime
+        self._limits = limits
+        self._claim_ahead = claim_ahead
+        self._succession = Succession(size)
         self._idle: list[Seat] = []
         self._ready: set[str] = set()
-        self._made = 0
+        self.ahead: set[Seat] = set()
+        """Those that said that they claim ahead."""
+        self.made: int = 0
         self._quick_deaths = 0
+        self.kills: Kills = Kills(
+            self.children, lambda: self.pool, burials, self._remove
+        )
 
     @property
     def seats(self) -> list[Seat]:
@@ -67,33 +93,42 @@ class Staff:
 
     def filenos(self) -> Iterator[int]:
         """Descriptors that become readable when one says something."""
-        return (seat.fileno() for seat in self.seats)
-
-    def deadlines(self) -> Iterator[float]:
-        """When hard limits of what runs are over, by the monotonic clock."""
-        if self.pool is not None and self.pool.kills:
-            for seat in self.seats:
-                if deadline := seat.board.read().deadline:
-                    yield deadline
+        return (seat.fileno() for seat in self.seats if not seat.gone)
 
     def stamp(self, *, stopping: bool) -> None:
         """Say that the supervisor lives, and whether it stops."""
-        for seat in self.seats:
-            seat.board.stamp(stopping=stopping)
+        for child in self.children:
+            told = self._succession.was_told(child)
+            for seat in child.seats:
+                seat.board.stamp(stopping=stopping or told)
 
     def hear(self) -> bool:
         """Take note of what they said; whether one was held back by a pause."""
-        held_back = False
-        for seat in self.seats:
-            heard = seat.hear()
-            if not heard:
-                continue
+        heard = [
+            self._note(child, seat, said)
+            for child in self.children
+            for seat in child.seats
+            if (said := seat.hear())
+        ]
+        return any(heard)
+
+    def _note(self, child: Child, seat: Seat, said: bytes) -> bool:
+        if seat.label not in self._ready:
             self._ready.add(seat.label)
             self._quick_deaths = 0
-            if (IDLE in heard or HELD_BACK in heard) and seat not in self._idle:
+        if LIMITED in said:
+            self.kills.watch(seat)
+        if IDLE in said or HELD_BACK in said:
+            if seat not in self._idle and not self._succession.was_told(child):
                 self._idle.append(seat)
-            held_back = held_back or HELD_BACK in heard
-        return held_back
+        if AHEAD in said:
+            self.ahead.add(seat)
+        if reason := self._lifetime.reason(said):
+            # Whoever wakes its slots, they claim nothing more.
+            seat.gone = True
+            self._forget_idle(child)
+            self.retire(child, reason)
+        return HELD_BACK in said
 
     def wake(self, count: int) -> None:
         """Tell this many idle ones that there may be a job."""
@@ -107,24 +142,93 @@ class Staff:
 
     def hire(self) -> None:
         """Make those that are missing."""
-        while self.pool is not None and (missing := self._size - len(self.seats)) > 0:
+        while self.pool is not None and (missing := self._missing) > 0:
+            place = partial(self._place, self._lifetime.begin())
             try:
-                slots = missing if self.pool.shared else 1
-                self.children.append(self.pool.start(self._place, slots))
+                child = self.pool.start(place, missing if self.pool.shared else 1)
             except OSError as error:
                 # No memory or no process to be had: in a second there may be.
                 logger.error("No child of the worker can be made: %s", error)
                 return
+            self.children.append(child)
+            if self._succession.holds:
+                self._succession.hold(child)
 
-    def _place(self, board: Board, channel: t.Any) -> Place:
-        self._made += 1
+    @property
+    def _missing(self) -> int:
+        staying = filterfalse(self._succession.is_leaving, self.children)
+        return self._size - sum(len(child.seats) for child in staying)
+
+    def _place(self, wear: Wear | None, board: Board, channel: t.Any) -> Place:
+        self.made += 1
+        return self._labelled(str(self.made), wear, board, channel)
+
+    def _labelled(
+        self, label: str, wear: Wear | None, board: Board, channel: socket.socket
+    ) -> Place:
         return Place(
             worker=self._worker,
-            label=str(self._made),
+            label=label,
             queues=self._queues,
             board=board,
             channel=channel,
+            most=self._claim_ahead,
+            limits=self._limits,
+            wear=wear,
+            held=self._succession.holds,
         )
+
+    def retire(self, child: Child, reason: str) -> None:
+        """Replace a child, without harm to what it runs.
+
+        It goes on until another is connected in its place. Then it claims nothing
+        more, ends what it runs, and gives back what it had not begun; the other one
+        begins as it leaves off. Again, or for one that is dead, this does nothing.
+
+        :param reason: For the log: what is the matter with it.
+        """
+        if child in self.children and not self._succession.is_leaving(child):
+            logger.info("Child %s is replaced: %s", _labels(child), reason)
+            self._succession.replace(child)
+
+    def adopt(self, heritage: Heritage) -> None:
+        """Take over the children of the program before: they leave, and are replaced
+        as they finish."""
+        self.made = heritage.made
+        for pid, rows in heritage.children:
+            seats = []
+            for label, channel, board in rows:
+                link = socket.socket(fileno=channel)
+                place = self._labelled(label, None, Board(board), link)
+                seats.append(Seat(place, link))
+            child = Process(seats, pid)
+            self.children.append(child)
+            self._ready |= {seat.label for seat in seats}
+            for seat in seats:
+                self.kills.watch(seat)
+            self._succession.take_over(child)
+
+    def legacy(self) -> list[tuple[int, list[tuple[str, int, int]]]]:
+        """The children, for :meth:`adopt` of the program after this one."""
+        return [
+            (child.pid, [(seat.label, *seat.descriptors()) for seat in child.seats])
+            for child in self.children
+        ]
+
+    def hand_over(self) -> None:
+        """Do what is due of the replacements that were asked for."""
+        ready, hopeless = self._ready, self.hopeless
+        step = self._succession.step(self.children, ready, hopeless=hopeless)
+        for seat in step.begin:
+            seat.wake()
+        for child in step.leave:
+            self._forget_idle(child)
+            for seat in child.seats:
+                seat.board.stamp(stopping=True)
+                seat.wake()
+
+    def _forget_idle(self, child: Child) -> None:
+        self._idle = [seat for seat in self._idle if seat not in child.seats]
 
     def notice_deaths(self, *, stopping: bool) -> None:
         """Hand over to the burials who died by itself."""
@@ -132,36 +236,16 @@ class Staff:
             death = child.death()
             if death is None:
                 continue
-            if stopping and death == "exit status 0":
+            expected = stopping or self._succession.was_told(child)
+            if expected and death == "exit status 0":
                 self._burials.release_rest(child.seats)
             else:
-                labels = ", ".join(seat.label for seat in child.seats)
-                logger.warning("Child %s of the worker died: %s", labels, death)
+                logger.warning("Child %s of the worker died: %s", _labels(child), death)
                 self._quick_deaths += not any(
                     seat.label in self._ready for seat in child.seats
                 )
                 self._burials.recover(child.seats, death)
             self._remove(child)
-
-    def enforce_limits(self) -> None:
-        """Kill those whose job is over its hard limit."""
-        for seat in self._kill_meant(_is_overdue):
-            self._burials.end_overdue(seat)
-
-    def terminate(self, meant: Callable[[Seen], bool]) -> None:
-        """Kill those that run what is meant: it was revoked."""
-        for seat in self._kill_meant(meant):
-            self._burials.end_terminated(seat)
-
-    def stop_lost(self, execution: str) -> None:
-        """Kill who runs an execution that has lost its lease.
-
-        Not who stores its outcome: the lease goes with that, and the fence refuses
-        what comes too late.
-        """
-        for seat in self._kill_meant(partial(_executes, execution)):
-            logger.warning("Execution %s lost its lease: stopped", execution)
-            self._burials.release_rest([seat])
 
     def kill_all(self) -> bool:
         """Kill who is left; whether jobs are given back."""
@@ -171,25 +255,14 @@ class Staff:
         seats = [seat for child in killed for seat in child.seats]
         return bool(seats) and self._burials.give_back(seats) > 0
 
-    def _kill_meant(self, meant: Callable[[Seen], bool]) -> Iterator[Seat]:
-        """Kill who runs what is meant; what else runs in the same child is given
-        back."""
-        for child in list(self.children):
-            for seat in child.seats:
-                if meant(seat.board.read()) and child.kill(seat, meant):
-                    self._remove(child)
-                    yield seat
-                    others = [other for other in child.seats if other is not seat]
-                    if others:
-                        self._burials.give_back(others)
-                    break
-
     def _remove(self, child: Child) -> None:
         self.children.remove(child)
+        self._succession.forget(child)
+        self.kills.forget(child)
+        self._forget_idle(child)
         for seat in child.seats:
-            if seat in self._idle:
-                self._idle.remove(seat)
             self._ready.discard(seat.label)
+            self.ahead.discard(seat)
             seat.close()
 
     def close(self) -> None:
@@ -204,19 +277,6 @@ class Staff:
             seat.close()
 
 
-def runs(execution: str, seen: Seen) -> bool:
-    """Whether this is what runs."""
-    return seen.lease is not None and seen.lease.execution == execution
-
-
-def _executes(execution: str, seen: Seen) -> bool:
-    return seen.started > 0 and runs(execution, seen)
-
-
-def runs_job(job_id: str, seen: Seen) -> bool:
-    """Whether an execution of this job is what runs."""
-    return seen.lease is not None and seen.lease.id == job_id
-
-
-def _is_overdue(seen: Seen) -> bool:
-    return 0 < seen.deadline <= time.monotonic()
+def _labels(child: Child) -> str:
+    first, last = child.seats[0].label, child.seats[-1].label
+    return first if first == last else f"{first} to {last}"

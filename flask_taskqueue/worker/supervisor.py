@@ -1,58 +1,47 @@
-"""Looks after one worker: signals, leases, commands, due jobs, waking, stopping.
+"""Looks after one worker: leases, due jobs, waking, what it is told, stopping.
 
 No user code runs here. Single-threaded; every turn ends within a second.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
-import signal
-import threading
 import time
 import typing as t
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from blinker import NamedSignal
 from redis import Redis
 
-from .. import context, keys, signals
+from .. import context, keys, signals, unpatched
 from ..appstate import AppState
+from . import orders, standing
 from .burial import Burials, return_unknown
+from .handover import Heritage
+from .kills import runs
 from .lines import Lines
+from .notifying import Notifier
+from .overrun import LOOK_EVERY, Overruns
 from .pools import Pool
-from .staff import Staff, runs, runs_job
+from .reloading import Reload
+from .signalled import Signals
+from .staff import Staff
+from .startup import WorkerOptions
 from .upkeep import RENEW_EVERY, Upkeep
 
 if t.TYPE_CHECKING:
     # Loaded by workers with a beat only.
     from .embedded_beat import EmbeddedBeat
+    from .health import Health
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 DONE, GAVE_BACK, NO_CHILDREN = 0, 75, 70
 """Exit codes: every running job finished; jobs were given back; its children
 cannot start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """How a worker was started.
-
-    :param name: Unique among all workers of all time.
-    :param shutdown_timeout: Seconds running jobs may take after a request to stop.
-    """
-
-    name: str
-    queues: tuple[str, ...]
-    concurrency: int
-    burst: bool = False
-    shutdown_timeout: float = 25.0
 
 
 class Supervisor:
@@ -67,24 +56,22 @@ class Supervisor:
         self.client: Redis = self.lines.client
         self.upkeep: Upkeep = Upkeep(state, self.client, name, queues)
         self.burials: Burials = Burials(state, self.client, queues)
-        self.staff: Staff = Staff(name, queues, options.concurrency, self.burials)
+        self.overruns: Overruns = Overruns(self.client, queues)
+        self.staff: Staff = Staff(
+            name, queues, options.concurrency, self.burials,
+            lifetime=options.lifetime, limits=options.limits,
+            claim_ahead=options.claim_ahead,
+        )  # fmt: skip
+        self.signals: Signals = Signals()
+        self.notifier: Notifier = Notifier(os.environ)
+        self.health: Health | None = None
         self.beat: EmbeddedBeat | None = None
         """Looked after beside the children, where the worker was asked for one."""
+        self.reload: Reload = Reload(self)
         self._gave_back = False
         self._announced = False
-        self._asked: deque[int] = deque()
+        self.quiet: bool = False
         self._stop_at: float | None = None
-        self._wakeup, self._wakeup_end = os.pipe()
-        for descriptor in (self._wakeup, self._wakeup_end):
-            os.set_blocking(descriptor, False)
-
-    def install_signals(self) -> None:
-        """Take over TERM, INT, QUIT and CHLD. In the main thread."""
-        signal.set_wakeup_fd(self._wakeup_end, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, lambda n, _: self._asked.append(n))
-        # A handler is needed for CHLD to wake the loop.
-        signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def use(self, pool: Pool) -> None:
         """Say where children come from. Before :meth:`run`."""
@@ -94,15 +81,35 @@ class Supervisor:
         """In a forked child: close what is this supervisor's."""
         self.staff.disown()
         self.lines.disown()
-        os.close(self._wakeup)
-        os.close(self._wakeup_end)
+        self.signals.disown()
+        if self.health is not None:
+            self.health.close()
 
     def request_stop(self, timeout: float | None = None) -> None:
         """Claim nothing more; kill what still runs after ``timeout`` seconds."""
+        if not self.stopping:
+            self.notifier.stopping()
         timeout = self.options.shutdown_timeout if timeout is None else timeout
         until = time.monotonic() + timeout
         if self._stop_at is None or until < self._stop_at:
             self._stop_at = until
+        self.hold()
+
+    def be_quiet(self) -> None:
+        """Claim nothing more, let what runs end, and stay."""
+        if not self.quiet:
+            self.quiet = True
+            logger.info("Quiet: finishing what runs, taking nothing more")
+            self.hold()
+
+    def adopt(self, heritage: Heritage) -> None:
+        """Go on as the worker that this program was before. Before :meth:`run`."""
+        self.staff.adopt(heritage)
+        self.upkeep.adopt(heritage)
+
+    def hold(self) -> None:
+        """Let children claim nothing more, and see to it that they look."""
+        self.upkeep.clock.renew = 0.0  # Its record says so.
         self.staff.stamp(stopping=True)
         self.staff.wake_all()
 
@@ -116,7 +123,7 @@ class Supervisor:
                 self._turn()
                 if self.staff.children:
                     on_staffed()
-                if self._is_over:
+                if self._is_over or self.reload.heritage is not None:
                     break
                 self._sleep()
         finally:
@@ -128,8 +135,14 @@ class Supervisor:
         return GAVE_BACK if self._gave_back else DONE
 
     @property
-    def _stopping(self) -> bool:
+    def stopping(self) -> bool:
+        """It was told to stop."""
         return self._stop_at is not None
+
+    @property
+    def _takes(self) -> bool:
+        """Children are to claim jobs."""
+        return not standing.held_by(self)
 
     @property
     def _is_over(self) -> bool:
@@ -143,94 +156,101 @@ class Supervisor:
         return not self.burials.holding or time.monotonic() >= self._stop_at
 
     def _turn(self) -> None:
-        self.staff.stamp(stopping=self._stopping)
-        self._obey_signals()
+        self._stamp()
+        for number in self.signals.taken():
+            orders.obey_signal(self, number)
+        self.reload.tend()
         if self.lines.connect():
             self.upkeep.clock.renew = self.upkeep.clock.sweep = 0.0
-        self.lines.guard(self._serve)
+        # First what jobs wait for; the rest of a turn takes longer than a short job.
         self._hear()
-        self.staff.notice_deaths(stopping=self._stopping)
-        self.staff.enforce_limits()
+        self.lines.guard(self._wait)
+        self.lines.guard(self._serve)
+        self.staff.notice_deaths(stopping=not self._takes)
+        self.staff.kills.enforce_limits()
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self._gave_back = self.staff.kill_all() or self._gave_back
         self.lines.guard(self.burials.work_off)
-        if self.lines.up and not self._stopping and not self.staff.hopeless:
+        if self.lines.up and self._takes and not self.staff.hopeless:
             self.staff.hire()
+        if self._takes:
+            self.staff.hand_over()
         if self.beat is not None:
-            self.beat.tend(stopping=self._stopping)
-        self.lines.guard(self._wait)
+            self.beat.tend(stopping=self.stopping or self.reload.under_way)
+        self.lines.guard(self.reload.leave)
+        self.notifier.tend()
+        if self.health is not None:
+            self.health.serve(standing.unready(self))
+
+    def _stamp(self) -> None:
+        # Not without Redis: leases that it cannot renew are not to become more.
+        if self.lines.up or not self._takes:
+            self.staff.stamp(stopping=not self._takes)
 
     def _sleep(self) -> None:
-        poll = select.poll()
-        poll.register(self._wakeup, select.POLLIN)
-        for descriptor in (*self.staff.filenos(), *self.lines.filenos()):
+        poll = unpatched.original("select", "poll")()
+        filenos = [self.signals.fileno(), *self.staff.filenos(), *self.lines.filenos()]
+        if self.health is not None:
+            filenos += self.health.filenos()
+        for descriptor in filenos:
             poll.register(descriptor, select.POLLIN)
         until = [self.upkeep.clock.next if self.lines.up else self.lines.retry_at]
-        until += self.staff.deadlines()
+        until += [self.notifier.deadline, self.reload.deadline]
+        until += self.staff.kills.deadlines()
         if self.beat is not None:
             until.append(self.beat.deadline)
         if self._stop_at is not None:
             until.append(self._stop_at)
         # Never longer than a second: the slots look at the age of the stamp.
         timeout = min(max(min(until) - time.monotonic(), 0.0), 1.0)
-        poll.poll(timeout * 1000)
-        while True:
-            try:
-                if len(os.read(self._wakeup, 4096)) < 4096:
-                    return
-            except BlockingIOError:
-                return
+        ready = self._poll(poll, timeout)
+        if not ready.isdisjoint(self.lines.waiters.filenos()):
+            self.lines.guard(self._wake)
+        self.signals.drain()
 
-    def _obey_signals(self) -> None:
-        while self._asked:
-            number = self._asked.popleft()
-            again = self._stopping and number == signal.SIGINT
-            now = number == signal.SIGQUIT or again
-            name = signal.Signals(number).name
-            if now:
-                logger.warning("%s: stopping at once", name)
-            elif not self._stopping:
-                logger.info("%s: finishing what runs, then stopping", name)
-            self.request_stop(0.0 if now else None)
+    def _poll(self, poll: t.Any, timeout: float) -> set[int]:
+        """Wait, and look after those that claim ahead meanwhile; what is ready."""
+        until = time.monotonic() + timeout
+        while self.staff.ahead and (rest := until - time.monotonic()) > 0:
+            if events := poll.poll(min(rest, LOOK_EVERY) * 1000):
+                return {descriptor for descriptor, _ in events}
+            self.lines.guard(self._look)
+            if not self.lines.up:
+                return set()
+        events = poll.poll(max(until - time.monotonic(), 0.0) * 1000)
+        return {descriptor for descriptor, _ in events}
+
+    def _look(self) -> None:
+        self.staff.ahead &= self.overruns.look(self.staff.ahead)
 
     def _serve(self) -> None:
         clock = self.upkeep.clock
         now = time.monotonic()
         if self.upkeep.has_news(self.staff.seats):
             clock.renew = min(clock.renew, now + RENEW_EVERY)
+        self._look()
         if now >= clock.renew:
             self._renew()
         if now >= clock.sweep:
             self.staff.wake(self.upkeep.sweep())
+            self._wait()  # Queues may have been paused, or resumed.
         elif now >= clock.promote:
             self.upkeep.promote()
         for channel, data in self.lines.subscription.messages():
             if channel == keys.NAMES["wake"]:
                 clock.promote = 0.0
             else:
-                self._obey(data)
+                orders.obey_command(self, data)
 
     def _renew(self) -> None:
+        self.upkeep.about = standing.fields(self)
         answer = self.upkeep.renew(self.staff.seats)
         for execution in answer.stop:
-            self.staff.terminate(partial(runs, execution))
+            self.staff.kills.terminate(partial(runs, execution))
         for execution in answer.lost:
-            self.staff.stop_lost(execution)
+            self.staff.kills.stop_lost(execution)
         seats = [*self.staff.seats, *self.burials.seats]
         return_unknown(self.client, answer.unknown, seats)
-
-    def _obey(self, data: bytes) -> None:
-        """A command sent by RQ's ``send_*_command``, or by ``revoke``."""
-        try:
-            command = json.loads(data)
-            kind, job_id = command["command"], command.get("job_id")
-        except (ValueError, LookupError, TypeError, AttributeError):
-            logger.warning("A command was not understood: %.200r", data)
-            return
-        if kind == "shutdown":
-            self.request_stop()
-        elif kind == "stop-job":
-            self.staff.terminate(partial(runs_job, job_id))
 
     def _hear(self) -> None:
         held_back = self.staff.hear()
@@ -239,6 +259,7 @@ class Supervisor:
         if not self._announced and self.staff.all_ready:
             self._announced = True
             logger.info("%s ready.", self.options.name)
+            self.notifier.ready()
             self._announce(signals.worker_ready)
         if self.options.burst and self.staff.all_idle:
             self.request_stop()
@@ -248,22 +269,28 @@ class Supervisor:
         app, name = self.state.app, self.options.name
         context.run_apart(lambda: signals.send(signal, app, worker=name))
 
+    def _wake(self) -> None:
+        self.staff.wake(self.lines.waiters.fired())
+
     def _wait(self) -> None:
         waiters, upkeep = self.lines.waiters, self.upkeep
-        self.staff.wake(waiters.fired())
-        if self.staff.some_idle and not self._stopping and not upkeep.suspended:
+        self._wake()
+        if self.staff.some_idle and self._takes and not upkeep.suspended:
             waiters.arm([q for q in self.options.queues if q not in upkeep.paused])
         else:
             self.staff.wake(waiters.disarm())
 
     def _close(self) -> None:
-        self.staff.close()
+        self.reload.close()
+        goes_on = self.reload.heritage is not None
+        if not goes_on:
+            self.staff.close()
         if self.beat is not None:
             self.beat.close()
-        self.lines.guard(self.upkeep.unregister)
+        if not goes_on:
+            self.lines.guard(self.upkeep.unregister)
         self.lines.close()
         self._announce(signals.worker_shutdown)
-        if threading.current_thread() is threading.main_thread():
-            signal.set_wakeup_fd(-1)
-            os.close(self._wakeup_end)
-        os.close(self._wakeup)
+        if self.health is not None:
+            self.health.close()
+        self.signals.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -19,13 +20,14 @@ from rq.version import VERSION
 from .. import keys
 from ..appstate import AppState
 from ..broker import scripts
-from ..broker.wire import Argument, Lease, Renewed, Swept
-from .board import Seen
-from .loop import LEASE
+from ..broker.wire import Argument, Renewed, Swept
+from .asking import LEASE
+from .handover import Heritage
 from .neighbours import Neighbours
 from .outcome import log_lost
 from .plain import is_admitted
 from .pools import Seat
+from .tally import Tally
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -58,6 +60,9 @@ SWEEP_BESIDE = 0.5
 PRUNE_EVERY = 60.0
 """Seconds between removals of what has expired from RQ's sets."""
 
+PRUNE_AGAIN = 2.0
+"""Seconds between them while there is more than one call removes."""
+
 MOST_PROMOTED = 500
 """Due jobs of a queue moved in one call: about 10 ms of the server's time."""
 
@@ -68,15 +73,6 @@ MOST_PRUNED = 1000
 """Members taken out of a set in one call."""
 
 LATER = float("inf")
-
-
-Totals = tuple[int, int, float]
-NONE_YET: Totals = (0, 0, 0.0)
-
-
-def _totals(seen: Seen) -> Totals:
-    """Jobs succeeded, jobs failed and seconds worked by a child since it began."""
-    return seen.succeeded, seen.failed, seen.worked
 
 
 @dataclass(slots=True)
@@ -109,51 +105,49 @@ class Upkeep:
         self._queues = queues
         self._birth = datetime.now(UTC)
         self._version = metadata.version("Flask-TaskQueue")
-        self._flushed: dict[str, Totals] = {}
+        self._tally = Tally()
         self._neighbours = Neighbours()
         self._nothing_at = -SWEEP_GAP
         self._swept_all_at = -SWEEP_ALL_EVERY
         self.clock: Clock = Clock()
         self.suspended: bool = False
         self.paused: Collection[str] = ()
+        self.about: dict[str, Argument] = {}
+        """More fields of the record: what :mod:`..fleet` reads of them."""
 
     def has_news(self, seats: Sequence[Seat]) -> bool:
         """Something runs, or has run since the last renewal."""
-        return any(
-            seen.lease or _totals(seen) != self._flushed.get(seat.label, NONE_YET)
-            for seat in seats
-            for seen in [seat.board.read()]
-        )
+        return self._tally.has_news(seats)
 
-    def renew(self, seats: Sequence[Seat]) -> Renewed:
-        """Extend the leases of what runs, flush counters and the record."""
+    def renew(self, seats: Sequence[Seat], lease: float = LEASE) -> Renewed:
+        """Extend the leases of what runs, flush counters and the record.
+
+        :param lease: Seconds from now on.
+        """
         seen = {seat.label: seat.board.read() for seat in seats}
-        held = [state.lease for state in seen.values() if state.lease]
-        totals = {label: _totals(state) for label, state in seen.items()}
-        succeeded, failed, worked = (
-            sum(
-                total[i] - self._flushed.get(label, NONE_YET)[i]
-                for label, total in totals.items()
-            )
-            for i in range(3)
-        )
+        held = [lease for state in seen.values() for lease in state.leases]
+        running = [state.lease.id for state in seen.values() if state.lease]
+        totals = self._tally.totals(seats)
         answer = scripts.renew(
             self._client,
             self._name,
-            lease=LEASE,
+            lease=lease,
             record_ttl=RECORD_TTL,
-            record=self._record(held),
-            counters=(int(succeeded), int(failed), worked),
+            record=self._record(running),
+            counters=self._tally.since(totals),
             queues=self._queues,
             held=held,
         )
-        self._flushed = totals
+        self._tally.tell(totals, seats)
         pause = RENEW_EVERY if held else HEARTBEAT_EVERY
         self.clock.renew = time.monotonic() + pause
         return answer
 
-    def _record(self, held: Sequence[Lease]) -> dict[str, Argument]:
-        """RQ's fields of a worker (rq 2.12, BaseWorker.serialize), and our mark."""
+    def _record(self, running: Sequence[str]) -> dict[str, Argument]:
+        """RQ's fields of a worker (rq 2.12, BaseWorker.serialize), and ours.
+
+        :param running: Ids of the jobs that run.
+        """
         return {
             "birth": self._birth.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "queues": ",".join(self._queues),
@@ -162,9 +156,11 @@ class Upkeep:
             "ip_address": "unknown",
             "version": VERSION,
             "python_version": platform.python_version(),
-            "state": "busy" if held else "idle",
-            "current_job": held[0].id if held else "",
+            "state": "busy" if running else "idle",
+            "current_job": running[0] if running else "",
             "tq_version": self._version,
+            "tq_jobs": json.dumps(running),
+            **self.about,
         }
 
     def sweep(self) -> int:
@@ -174,9 +170,10 @@ class Upkeep:
         """
         now = time.monotonic()
         if now >= self.clock.prune:
-            _, mixed = scripts.prune(self._client, most=MOST_PRUNED)
+            removed, mixed = scripts.prune(self._client, most=MOST_PRUNED)
             self._neighbours.warn_of_workers(mixed)
-            self.clock.prune = now + PRUNE_EVERY
+            is_more = removed >= MOST_PRUNED
+            self.clock.prune = now + (PRUNE_AGAIN if is_more else PRUNE_EVERY)
         swept, unparked = Swept(), 0
         if self._is_something_to_do() or now - self._swept_all_at >= SWEEP_ALL_EVERY:
             swept = self._sweep_all(now)
@@ -190,8 +187,9 @@ class Upkeep:
         self.suspended, self.paused = swept.suspended, swept.paused
         if self.suspended:
             return 0
-        left = set(swept.ready) & set(self._queues) - set(self.paused)
-        return len(left) + unparked
+        queues = set(self._queues)
+        left = set(swept.ready) & queues - set(self.paused)
+        return len(left) + unparked + len(swept.aftermath & queues)
 
     def _is_something_to_do(self) -> bool:
         """One command instead of a script's many: an idle worker costs little."""
@@ -247,6 +245,27 @@ class Upkeep:
 
     def _plan_promotion(self, seconds: float | None) -> None:
         self.clock.promote = LATER if seconds is None else time.monotonic() + seconds
+
+    def adopt(self, heritage: Heritage) -> None:
+        """Go on with the record of the program before."""
+        self._birth = datetime.fromtimestamp(heritage.birth, UTC)
+        flushed = heritage.flushed.items()
+        self._tally.told = {label: (row[0], row[1], row[2]) for label, row in flushed}
+
+    def legacy(self) -> dict[str, t.Any]:
+        """What :meth:`adopt` needs."""
+        return {"birth": self._birth.timestamp(), "flushed": self._tally.told}
+
+    def leave_queues(self) -> None:
+        """Serve no queue until the next renewal; its record stays."""
+        client: t.Any = self._client
+        with client.pipeline() as pipe:
+            for queue in self._queues:
+                name = keys.PREFIXES["workers_of"] + queue
+                pipe.srem(name, keys.worker(self._name))
+            # The renewal that adds a field adds the worker to its queues.
+            pipe.hdel(keys.worker(self._name), "python_version")
+            pipe.execute()
 
     def unregister(self) -> None:
         """Take this worker out of RQ's sets."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ from rq.utils import str_to_date
 
 from flask_taskqueue.errors import TaskRevokedError, TimeLimitExceeded
 
-from ..processes import AppFolder, Worker
+from ..processes import AppFolder, Worker, alive
 from ..servers import Server, eventually
 from .live import Ledger, calling
 
@@ -52,7 +51,7 @@ class Held:
         return [int(pid) for pid in self.path.read_text().split()]
 
     def await_start(self) -> Held:
-        eventually(self.path.exists, message="the job starts")
+        eventually(lambda: self.path.exists() and self.pids, message="the job starts")
         return self
 
     def let_go(self) -> None:
@@ -139,7 +138,7 @@ def test_loglevels_in_any_case_leave_out_what_is_below(jobs: AppFolder, tasks: t
     ("args", "message"),
     [
         (["-P", "eventlet"], "its authors advise against eventlet"),
-        (["-P", "fibers"], "prefork, solo"),
+        (["-P", "fibers"], "prefork, threads, gevent, solo"),
         (["-P", "solo", "-c", "2"], "solo runs one job at a time"),
         (["-c", "0"], "a number >= 1 or auto"),
         (["-c", "many"], "a number >= 1 or auto"),
@@ -380,14 +379,6 @@ def test_a_worker_whose_children_cannot_start_gives_up(
     assert done.returncode == 70
     assert "exit status 3" in done.stderr
     assert "children cannot start" in done.stderr
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not waited for does not."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def test_no_child_outlives_its_supervisor(jobs: AppFolder, hold: t.Any):

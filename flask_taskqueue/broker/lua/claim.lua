@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- include: clock args queueing telling leases ending claiming
--- Take the next job of the queues, in their order.
+-- Take the next jobs of the first queue that has some.
 --
 -- KEYS  none (they follow from what is read)
 -- ARGV  a claim as lib/claiming.lua reads it
--- returns  {job or nil, again, notes}; a job is {id, queue, fields and
---          values}, a note {kind, id, queue, reason}
+-- returns  {jobs, again, notes}; a job is {id, queue, execution, values of the fields
+--          read}, or {id, queue, execution, fields and values, 1} for one of plain rq; a
+--          note is {kind, id, queue, reason}
 
-local job, again, notes = claim(read_claim())
-return {job, again, notes}
+local jobs, again, notes = claim(read_claim())
+return {jobs, again, notes}

@@ -16,13 +16,16 @@
 -- field of over 64 bytes would make the hash three times as large.
 
 local STREAM_KEPT = 5
+local PLACES = {
+  ready = K.ready, queue = K.queue, scheduled = K.scheduled, deferred = K.deferred,
+}
 local STATUS = {
   ready = 'queued', queue = 'queued', scheduled = 'scheduled', deferred = 'deferred',
 }
 
 local queue, place, begun, last, most, kept = arg(), arg(), arg(), arg(), count(), arg()
 if begun == '' then begun = stamp(now) end
-local key = K[place] .. queue
+local key = PLACES[place] .. queue
 
 -- Of an entry that is only stale, or of no job, nothing is to be done.
 -- returns 'waits', 'later' or 'stale'; name of the task it is parked for, or false
@@ -38,7 +41,7 @@ local function look(id)
 end
 
 local function revoke(id)
-  end_job(id, queue, 'canceled', {}, {})
+  end_job(id, queue, 'canceled', {'origin', queue}, {})
   redis.call('EXPIRE', K.job .. id, kept, 'LT')
   redis.call('EXPIRE', K.results .. id, STREAM_KEPT, 'LT')
   redis.call('ZADD', K.canceled .. queue, 'XX', 'LT', seconds(now + kept), id)

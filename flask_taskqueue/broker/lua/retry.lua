@@ -57,7 +57,8 @@ else
 end
 tell(id)
 if #entry > 0 then
-  add_result(id, entry)
+  add_result(id, K.scratch .. 1, unpack(entry))
+  redis.call('DEL', K.scratch .. 1)
   redis.call('EXPIRE', K.results .. id, 31536000)
 end
 return {1, retries}

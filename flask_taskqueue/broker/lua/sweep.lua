@@ -11,8 +11,9 @@
 -- returns  {recovered, milliseconds to the end of the next lease or -1, milliseconds
 --          to the next due time or -1, queues with ids left by a waiter, names of
 --          parked tasks, paused queues, 1 = all are suspended, {queue, scheduler}
---          for each where RQ's scheduler is being kept out}; recovered: list of {id,
---          queue, what} as lib/ending.lua says
+--          for each where RQ's scheduler is being kept out, queues with killed jobs
+--          whose hooks somebody may call now}; recovered: list of {id, queue, what} as
+--          lib/ending.lua says
 
 local MOST_RECOVERED = 500
 
@@ -40,16 +41,16 @@ local function is_ours(member)
 end
 
 local function recover(queue, out)
-  -- What is there now is younger than a lease: nothing to take, nothing to extend.
-  if late and empty[queue] then return end
   local set = K.wip .. queue
-  local deadline = now + 86400 + (late and lease or 0)
-  local expired = redis.pcall('ZRANGE', set, '-inf', seconds(deadline), 'BYSCORE',
-    'LIMIT', 0, late and 10000 or MOST_RECOVERED)
+  -- What is there now may be younger than a lease: then there is nothing to extend but
+  -- what a clock that was set made look older.
+  local reach = late and not empty[queue] and lease or 0
+  local expired = redis.pcall('ZRANGE', set, '-inf', seconds(now + 86400 + reach),
+    'BYSCORE', 'LIMIT', 0, late and 10000 or MOST_RECOVERED)
   for _, member in ipairs(expired) do
     local id, execution = is_ours(member)
     if id and late then
-      redis.call('ZADD', set, seconds(deadline), member)
+      redis.call('ZADD', set, seconds(now + 86400 + lease), member)
     elseif id and take_lease(id, queue, execution) then
       out[#out + 1] = {id, queue, recover_job(id, queue, execution, 'its worker is gone')}
     end
@@ -99,7 +100,18 @@ if redis.call('EXISTS', K.followups) == 1 then
   end
 end
 
+local aftermath = {}
+for _, queue in ipairs(redis.call('SMEMBERS', K.aftermath)) do
+  local set = K.aftermath_of .. queue
+  if redis.call('EXISTS', set) == 0 then
+    redis.call('SREM', K.aftermath, queue)
+  elseif redis.call('ZCOUNT', set, '-inf', seconds(now)) > 0 then
+    aftermath[#aftermath + 1] = queue
+  end
+end
+
 return {
   recovered, lapse, next_due, ready, redis.call('SMEMBERS', K.parked_names),
   redis.call('SMEMBERS', K.paused), redis.call('EXISTS', K.suspended), kept_out,
+  aftermath,
 }

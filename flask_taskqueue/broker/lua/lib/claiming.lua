@@ -1,4 +1,4 @@
--- Take the next job that may run. Needs clock, args, queueing, telling, leases, ending.
+-- Take the next jobs that may run. Needs clock, args, queueing, telling, leases, ending.
 
 local DEAD_PER_CALL = 100
 local ID_MOST = 1000
@@ -7,33 +7,47 @@ local STATUSES = {
   deferred = true, scheduled = true, stopped = true, canceled = true,
 }
 
--- How a call to claim is given: worker, execution id, lease in seconds,
--- 1 = this call is repeated after a lost reply, counted list of queues.
+-- How a call to claim is given: worker, beginning of the execution ids, number of the
+-- first, most jobs, 1 = none of them is about to run, lease in seconds, 1 = this call is
+-- repeated after a lost reply, counted list of queues.
 local function read_claim()
   return {
-    worker = arg(), execution = arg(), lease = count(), again = arg() == '1',
-    queues = list(),
+    worker = arg(), prefix = arg(), first = count(), most = count(),
+    ahead = arg() == '1', lease = count(), again = arg() == '1', queues = list(),
   }
+end
+
+-- What is read of a job: first what decides here whether it may run.
+-- wire.py has the same names, in the same order.
+local STATUS, EXECUTION, EXPIRES, ENDED_MARK, ENDED_AT, REVOKED, ENTRY, TTL, ORIGIN, TASK,
+  RECOVERIES, ON_LOST = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+
+local function read_job_row(id)
+  return redis.pcall('HMGET', K.job .. id, CLAIMED_FIELDS)
 end
 
 -- A job that cannot run, kept for a look.
 local function quarantine(id, queue, reason)
   if redis.call('TYPE', K.job .. id).ok == 'hash' then
-    end_job(id, queue, 'failed', {'tq_error', error_text('DecodeError', reason)}, {})
+    end_job(id, queue, 'failed', {
+      'origin', queue, 'tq_error', error_text('DecodeError', reason)}, {})
   else
     redis.call('ZADD', K.failed .. queue, seconds(now + 31536000), id)
   end
   return {'quarantined', id, queue, reason}
 end
 
+local function had_ended(row)
+  return row[ENDED_MARK] or row[ENDED_AT] and row[ENDED_AT] ~= ''
+end
+
 -- Why an id from a queue is not run: a note for the worker's log, false where
 -- the entry is only stale, nil where it may run.
 local function refusal(id, queue, row)
   if row.err then return quarantine(id, queue, 'the job is not stored as a hash') end
-  local status, execution, expires = row[1], row[2], tonumber(row[3] or '')
-  local ended = row[4] or row[5] and row[5] ~= ''
+  local status, execution = row[STATUS], row[EXECUTION]
   -- What rq-scheduler shows for an entry of beat is no job.
-  if row[7] then return false end
+  if row[ENTRY] then return false end
   if not status then
     if redis.call('EXISTS', K.job .. id) == 0 then return false end
     return quarantine(id, queue, 'the job has no status')
@@ -49,98 +63,199 @@ local function refusal(id, queue, row)
     return false
   end
   -- Of a job that had ended and was requeued the mark is an old one.
-  if row[6] and not ended then
+  if row[REVOKED] and not had_ended(row) then
     end_revoked(id, queue, 'revoked')
     return {'revoked', id, queue, ''}
   end
+  local expires = row[EXPIRES] and tonumber(row[EXPIRES])
   if expires and expires <= now then
     end_revoked(id, queue, 'expired')
     return {'expired', id, queue, ''}
   end
 end
 
-local function start(id, queue, row, call)
-  local key = K.job .. id
-  local at = stamp(now)
-  redis.call('PERSIST', key)
-  if row[4] or row[5] and row[5] ~= '' then
-    -- It had ended and somebody requeued it: a new life with full counts.
-    redis.call('HDEL', key, 'tq_ended', 'tq_retries', 'tq_recoveries', 'tq_recovered_at',
-      'tq_error', 'tq_state', 'tq_info', 'tq_sig_info', 'tq_revoked', 'tq_children',
-      'tq_ignored')
-    redis.call('HSET', key, 'ended_at', '')
-  end
-  redis.call('HSET', key, 'status', 'started', 'started_at', at, 'last_heartbeat', at,
-    'worker_name', call.worker, 'tq_execution', call.execution, 'origin', queue)
-  redis.call('ZADD', K.wip .. queue, seconds(now + call.lease + 86400),
-    id .. ':' .. call.execution)
-  tell(id)
-  return {id, queue, redis.call('HGETALL', key)}
+-- What a worker may lose is not to take others with it; and what plain rq promises
+-- around its jobs takes time after their end.
+local function runs_alone(row)
+  return row[RECOVERIES] and row[RECOVERIES] ~= '0' or row[ON_LOST] == 'fail'
+    or not row[TASK]
 end
 
--- The job an earlier, unanswered call of this execution id claimed.
+-- It had ended and somebody requeued it: a new life with full counts.
+local function renew_life(id)
+  local key = K.job .. id
+  redis.call('HDEL', key, 'tq_ended', 'tq_retries', 'tq_recoveries', 'tq_recovered_at',
+    'tq_error', 'tq_state', 'tq_info', 'tq_sig_info', 'tq_revoked', 'tq_children',
+    'tq_ignored')
+  redis.call('HSET', key, 'ended_at', '')
+  redis.call('PERSIST', key)
+  return read_job_row(id)
+end
+
+-- Only the first is about to run. One without a time of its start was claimed ahead:
+-- nobody is charged for its loss.
+local function begin(id, queue, row, call, position)
+  local starts = position == 1 and not call.ahead
+  local key, execution = K.job .. id, call.prefix .. (call.first + position - 1)
+  if had_ended(row) then
+    row = renew_life(id)
+  elseif row[TTL] then
+    redis.call('PERSIST', key)
+  end
+  redis.call('HSET', key, 'status', 'started', 'started_at',
+    starts and stamp(now) or '', 'worker_name', call.worker, 'tq_execution',
+    execution)
+  if row[ORIGIN] ~= queue then redis.call('HSET', key, 'origin', queue) end
+  row[STATUS], row[EXECUTION], row[ORIGIN] = 'started', execution, queue
+  if starts then tell(id) end
+  if not row[TASK] then
+    -- What RQ reads of its own jobs is RQ's to know.
+    return {id, queue, execution, redis.call('HGETALL', key), 1}
+  end
+  return {id, queue, execution, row}
+end
+
+-- What an earlier, unanswered call of these execution ids claimed, in its order.
 local function claimed_before(call)
-  local suffix = ':' .. call.execution
+  local found = {}
   for _, queue in ipairs(call.queues) do
     for _, member in ipairs(redis.call('ZRANGE', K.wip .. queue, 0, -1)) do
-      if string.sub(member, -#suffix) == suffix then
-        local id = string.sub(member, 1, -#suffix - 1)
-        local row = redis.pcall('HGETALL', K.job .. id)
-        if not row.err then return {id, queue, row} end
+      local id, execution = split(member)
+      if id and string.sub(execution, 1, #call.prefix) == call.prefix then
+        local position = (tonumber(string.sub(execution, #call.prefix + 1)) or 0) - call.first
+        local row = read_job_row(id)
+        if position >= 0 and position < call.most and not row.err then
+          local job = {id, queue, execution, row}
+          if not row[TASK] then
+            job = {id, queue, execution, redis.call('HGETALL', K.job .. id), 1}
+          end
+          found[#found + 1] = {position, job}
+        end
       end
     end
   end
+  table.sort(found, function(a, b) return a[1] < b[1] end)
+  local jobs = {}
+  for i, each in ipairs(found) do jobs[i] = each[2] end
+  return jobs
 end
 
 -- A queue key of another type is an empty queue here, not an aborted script.
-local function pop(key)
-  local id = redis.pcall('LPOP', key)
-  return type(id) == 'string' and id or nil
+-- returns ids, and the list they were in
+local function take(queue, most)
+  -- Aborts where something else is there, before an id is popped that could be lost.
+  redis.call('ZCARD', K.wip .. queue)
+  for _, key in ipairs({K.ready .. queue, K.queue .. queue}) do
+    local ids = redis.pcall('LPOP', key, most)
+    if ids and not ids.err then return ids, key end
+  end
 end
 
--- Seconds a slot has for what is to run after a job that was killed.
-local AFTERMATH_LEASE = 90
-
--- A job that was killed and has a callback left to run. Nobody else gets it while
--- this slot has time for it; if the slot dies, somebody does.
-local function aftermath()
-  local id = redis.call('ZRANGE', K.aftermath, '-inf', seconds(now), 'BYSCORE',
-    'LIMIT', 0, 1)[1]
-  if not id then return nil end
-  redis.call('ZADD', K.aftermath, seconds(now + AFTERMATH_LEASE), id)
-  return {'aftermath', id, '', ''}
+-- Claim of ids just taken; what is not claimed goes back, in order.
+-- returns jobs, how many were dropped, whether one is left that is to be claimed alone
+local function claim_taken(call, queue, ids, source, notes)
+  local jobs, leases, dead, alone = {}, {}, 0, false
+  local ends = seconds(now + call.lease + 86400)
+  for i, id in ipairs(ids) do
+    local row = read_job_row(id)
+    local note = refusal(id, queue, row)
+    if note == nil then
+      alone = runs_alone(row)
+      -- One that is to run alone is not claimed while others run, either.
+      if not (alone and (#jobs > 0 or call.ahead)) then
+        local job = begin(id, queue, row, call, #jobs + 1)
+        jobs[#jobs + 1] = job
+        extend(leases, {ends, id .. ':' .. job[3]})
+        i = i + 1
+      end
+      if alone then
+        for j = #ids, i, -1 do redis.call('LPUSH', source, ids[j]) end
+        break
+      end
+    else
+      dead = dead + 1
+      if note then notes[#notes + 1] = note end
+    end
+  end
+  if #jobs > 0 then redis.call('ZADD', K.wip .. queue, unpack(leases)) end
+  return jobs, dead, alone
 end
 
--- returns job or false, 1 = call again (more is there) or 2 = held back (a queue is
+-- Seconds nobody else gets a killed job's hooks; the slot itself stops before that.
+local AFTERMATH_LEASE = 180
+
+-- Slots that begin with a killed job's hooks before it is given up: they may be what
+-- kills processes.
+local AFTERMATH_TRIES = 3
+
+-- A note for the slot that is to call a killed job's hooks, one about a job that is
+-- given up, or nil: they were called, or it is gone, or it was started again since.
+local function aftermath_of(queue)
+  local set = K.aftermath_of .. queue
+  local member = redis.call('ZRANGE', set, '-inf', seconds(now), 'BYSCORE', 'LIMIT', 0, 1)[1]
+  if not member then return nil end
+  local id, execution = split(member)
+  local row = redis.pcall('HMGET', K.job .. id, 'tq_execution', 'tq_aftermath')
+  local tries = number(row[2], 0) + 1
+  if row[1] == execution and tries <= AFTERMATH_TRIES then
+    redis.call('HSET', K.job .. id, 'tq_aftermath', tries)
+    redis.call('ZADD', set, seconds(now + AFTERMATH_LEASE), member)
+    return {'aftermath', id, queue, execution}
+  end
+  redis.call('ZREM', set, member)
+  if row[1] ~= execution then return nil end
+  return {'given up', id, queue,
+    'on its hooks: they were begun ' .. AFTERMATH_TRIES .. ' times and did not end'}
+end
+
+-- Whether the call's slot is to call a killed job's hooks, and not to take a job: such
+-- one could be charged with them. One that runs jobs asks again when they have ended.
+local function has_aftermath(call, notes)
+  if call.ahead then
+    for _, queue in ipairs(call.queues) do
+      local due = redis.call('ZCOUNT', K.aftermath_of .. queue, '-inf', seconds(now))
+      if due > 0 then return true end
+    end
+    return false
+  end
+  for _, queue in ipairs(call.queues) do
+    local note = aftermath_of(queue)
+    if note then notes[#notes + 1] = note end
+    if note and note[1] == 'aftermath' then return true end
+    if redis.call('EXISTS', K.aftermath_of .. queue) == 0 then
+      redis.call('SREM', K.aftermath, queue)
+    end
+  end
+  return false
+end
+
+-- returns jobs, 1 = call again (more is there) or 2 = held back (a queue is
 -- paused, or all are suspended), notes
 local function claim(call)
   local notes = {}
   if call.again then
-    local job = claimed_before(call)
-    if job then return job, 0, notes end
+    local jobs = claimed_before(call)
+    if #jobs > 0 then return jobs, 0, notes end
   end
-  if redis.call('EXISTS', K.suspended) == 1 then return false, 2, notes end
-  local paused = redis.call('SCARD', K.paused) > 0
+  local paused = false
+  if redis.call('EXISTS', K.suspended, K.paused, K.aftermath) > 0 then
+    if redis.call('EXISTS', K.suspended) == 1 then return {}, 2, notes end
+    if has_aftermath(call, notes) then return {}, 1, notes end
+    paused = redis.call('EXISTS', K.paused) == 1
+  end
   local dead = 0
   for _, queue in ipairs(call.queues) do
     if not (paused and redis.call('SISMEMBER', K.paused, queue) == 1) then
-      while true do
-        local id = pop(K.ready .. queue) or pop(K.queue .. queue)
-        if not id then break end
-        local row = redis.pcall('HMGET', K.job .. id, 'status', 'tq_execution',
-          'tq_expires', 'tq_ended', 'ended_at', 'tq_revoked', 'tq_entry')
-        local note = refusal(id, queue, row)
-        if note == nil then return start(id, queue, row, call), 0, notes end
-        if note then notes[#notes + 1] = note end
-        dead = dead + 1
-        if dead == DEAD_PER_CALL then return false, 1, notes end
+      local ids, source = take(queue, call.most)
+      while ids do
+        local jobs, dropped, alone = claim_taken(call, queue, ids, source, notes)
+        if #jobs > 0 then return jobs, 0, notes end
+        if alone then return jobs, 1, notes end
+        dead = dead + dropped
+        if dead >= DEAD_PER_CALL then return {}, 1, notes end
+        ids, source = take(queue, call.most)
       end
     end
   end
-  local left = aftermath()
-  if left then
-    notes[#notes + 1] = left
-    return false, 1, notes
-  end
-  return false, paused and 2 or 0, notes
+  return {}, paused and 2 or 0, notes
 end
