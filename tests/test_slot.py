@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import typing as t
@@ -19,6 +20,7 @@ from flask_taskqueue.worker.line import Place
 from flask_taskqueue.worker.loop import Slot
 from flask_taskqueue.worker.overrun import Overruns
 from flask_taskqueue.worker.pools import Seat
+from flask_taskqueue.worker.wear import MEMORY, Lifetime, Wear
 
 from .running import InProcess
 from .servers import eventually
@@ -41,10 +43,12 @@ class Stage:
         self.acts: dict[int, Callable[[], object]] = {}
         self.results: dict[int, t.Any] = {}
         self.runs = JOBS
+        self.slot: Slot | None = None
+        self.wear = Wear(Lifetime())
         ours, self._channel = socket.socketpair()
         self.place = Place(
             worker=WORKER, label="1", queues=("default",), board=Board(),
-            channel=self._channel,
+            channel=self._channel, wear=self.wear,
         )  # fmt: skip
         self.board = self.place.board
         self.seat = Seat(self.place, ours)
@@ -75,7 +79,8 @@ class Stage:
         """Run the slot until it has run so many jobs, or is stopped."""
         if not self.client.exists("rq:queue:default"):
             self.enqueue()
-        Slot(self.state, self.place, NoTimer()).run()
+        self.slot = Slot(self.state, self.place, NoTimer())
+        self.slot.run()
 
     def look(self) -> None:
         """What the supervisor does every few milliseconds."""
@@ -84,6 +89,11 @@ class Stage:
     def cut(self) -> None:
         """Close the slot's connection at the server, if it has one."""
         self.client.client_kill_filter(_id=self.board.client_id)
+
+    def disconnect(self) -> None:
+        """Drop it here, as after a limit that may have cut a reply in two."""
+        assert self.slot is not None
+        self.slot.line.disconnect()
 
     def flush_scripts(self) -> None:
         self.client.script_flush()
@@ -160,7 +170,9 @@ POSITIONS = [0, 1, 2, 9, 16, 17, 40, 48, 49]
 """The first, one in the middle and the last of several claims."""
 
 
-@pytest.mark.parametrize("act", [Stage.cut, Stage.flush_scripts, Stage.cut_and_flush])
+@pytest.mark.parametrize(
+    "act", [Stage.cut, Stage.disconnect, Stage.flush_scripts, Stage.cut_and_flush]
+)
 def test_a_connection_that_is_lost_costs_nothing(
     stage: Stage, act: Callable[[Stage], None]
 ):
@@ -338,7 +350,21 @@ def test_jobs_whose_lease_may_be_over_are_not_begun(
     stage.perform()
     assert stage.ran == list(range(8))
     stage.assert_ended(stage.ran)
-    assert sorted(stage.waiting) == list(range(8, JOBS))
+    assert stage.waiting == list(range(8, JOBS))
+    assert stage.held == []
+
+
+@pytest.mark.parametrize("at", POSITIONS)
+def test_a_worn_child_begins_no_more_of_what_it_claimed(stage: Stage, at: int):
+    def act() -> None:
+        stage.wear.worn = MEMORY
+        stage.stop()
+
+    stage.acts[at] = act
+    stage.perform()
+    assert stage.ran == list(range(at + 1))
+    stage.assert_ended(stage.ran)
+    assert stage.waiting == list(range(at + 1, JOBS))
     assert stage.held == []
 
 
@@ -421,3 +447,27 @@ def test_a_result_is_refused_whose_job_somebody_else_has(
     refused = [r.getMessage() for r in caplog.records if "refused" in r.getMessage()]
     assert len(refused) == 1
     assert refused[0].startswith("Job j4:")
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mixture_of_all_that_may_happen(stage: Stage, seed: int):
+    draw = random.Random(seed)
+    retried = set()
+
+    def retry() -> None:
+        stage.runs += 1
+        current_task.retry(countdown=0)
+
+    acts: list[Callable[[], object]] = [
+        stage.cut, stage.disconnect, stage.flush_scripts, stage.cut_and_flush,
+        stage.look, stage.look, retry,
+    ]  # fmt: skip
+    for at in draw.sample(range(JOBS), 25):
+        stage.acts[at] = act = draw.choice(acts)
+        if act is retry:
+            retried.add(at)
+    stage.perform()
+    assert sorted(stage.ran) == sorted([*range(JOBS), *retried])
+    stage.assert_ended()
+    assert (stage.held, stage.waiting) == ([], [])

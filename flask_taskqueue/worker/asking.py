@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from ..broker import scripts
 from ..broker.exchange import Exchange
 from ..broker.trouble import is_unavailable
-from ..broker.wire import Argument, Claim, Claimed, Next
+from ..broker.wire import Argument, Claim, Claimed, Lease, Next
 from .board import Board
 from .line import AHEAD, Line, Place
 from .pace import Pace
@@ -178,7 +178,15 @@ class Asking:
         """The answer to what was asked for meanwhile, or to a call made now."""
         return self.claim() if self._sent is None else self._received()
 
-    def _received(self, *, keeps: bool = False) -> Next:
+    def given_back(self, leases: Sequence[Lease]) -> Next:
+        """Give back what is not begun, and what was asked for meanwhile behind that;
+        the answer to a call made then."""
+        if self._sent is None:
+            self._release(leases)
+            return self.claim()
+        return self._received(back=leases)
+
+    def _received(self, *, keeps: bool = False, back: Sequence[Lease] = ()) -> Next:
         # keeps: there are ends on the board that are not stored.
         sent, self._sent = t.cast(_Sent, self._sent), None
 
@@ -201,22 +209,19 @@ class Asking:
         else:
             self._told(sent.rows, codes)
         self.board.confirmed()
-        if not self.board.right.take():
-            following = self._yielded(following, sent.wanted)
+        is_own = self.board.right.take()
+        if back or not is_own:
+            # What the supervisor took it may not have found.
+            self._release([*back, *(each.lease for each in following.jobs)])
+            following = replace(following, jobs=(), again=True)
+        # Or it could take the next right for that to these.
+        while not is_own and self.board.intercepted < sent.wanted.last:
+            self.line.listen(0.05)
         return self._answered(following, sent.wanted, sent.at, keeps=keeps)
 
-    def _yielded(self, following: Next, wanted: Claim) -> Next:
-        """The supervisor took the right to them: what it did not find is given back."""
-        leases = [each.lease for each in following.jobs]
-        if leases:
-            self.release(leases)
-        # Or it could take the next right for that to these.
-        while self.board.intercepted < wanted.last:
-            self.line.listen(0.05)
-        return replace(following, jobs=(), again=True)
-
-    def release(self, leases: Sequence[t.Any]) -> None:
-        """Give back what was claimed and is not begun."""
+    def _release(self, leases: Sequence[Lease]) -> None:
+        if not leases:
+            return
         self.line.until_answered(
             lambda _: scripts.release(self.line.client, leases, started=False),
             needed=True,

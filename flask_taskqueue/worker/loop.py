@@ -107,12 +107,11 @@ class Slot:
             self.asking.store(kept)
         left = self.board.tokens.take_all()
         taken = len(claimed) - max(at, 1) - left
-        if mine := [each.lease for each in claimed[at : len(claimed) - taken]]:
-            self.asking.release(mine)
         # It must not take the tokens of the next claim for those of this one.
         while taken and self.board.taken_back < self.asking.calls:
             self.line.listen(0.05)
-        return self.asking.received()
+        mine = [each.lease for each in claimed[at : len(claimed) - taken]]
+        return self.asking.given_back(mine) if mine else self.asking.received()
 
     def _execute(self, at: int, lease: Lease, stored: StoredJob) -> Outcome:
         limit = self._hard_limit(stored)
