@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from flask_taskqueue.broker import embedded
+from flask_taskqueue.broker import embedded, guardian
 
 ENVIRONMENT = "BENCH_URL"
 """Environment variable with its URL, for peers."""
@@ -59,7 +59,11 @@ class Server:
         kept = ["--save", "", "--appendonly", "no"]
         command = [embedded.binary(), *address, *kept]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, cwd=self.folder
+            command,
+            stdout=subprocess.DEVNULL,
+            cwd=self.folder,
+            # As the extension starts its own.
+            env=guardian.environment(),
         )
         # Any: redis-py's answers are typed for clients of both kinds.
         self.client: t.Any = redis.Redis.from_url(self.url)

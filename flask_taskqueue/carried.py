@@ -127,6 +127,8 @@ def new_context(app: Flask, carried: Carried, request_context: bool) -> t.Any:
 
     :raises DecodeError: No host, or no header, can be like this.
     """
+    if carried is NOTHING and not request_context:
+        return app.app_context()
     bound = carried.url.adapter(app) if carried.url is not None else None
     if not request_context:
         context: t.Any = app.app_context()

@@ -98,6 +98,7 @@ def _default(value: object) -> dict[str, t.Any]:
 
 _encoder = json.JSONEncoder(default=_default, separators=(",", ":"), ensure_ascii=False)
 _decoder = json.JSONDecoder(object_hook=_read)
+_plain_decoder = json.JSONDecoder()
 
 
 def _escaped(value: t.Any) -> t.Any:
@@ -113,6 +114,8 @@ def _escaped(value: t.Any) -> t.Any:
 
 
 def _to_json(value: object) -> bytes:
+    if type(value) is int:
+        return b"%d" % value  # To make json's encoder takes longer than this.
     text = _encoder.encode(value)
     if _QUOTED_TYPE in text:
         text = _encoder.encode(_escaped(value))
@@ -122,7 +125,15 @@ def _to_json(value: object) -> bytes:
 
 def _from_json(data: bytes) -> t.Any:
     text = data.decode()
-    return _decoder.decode(text) if _QUOTED_TYPE in text else json.loads(text)
+    if _QUOTED_TYPE in text:
+        return _decoder.decode(text)
+    try:
+        value, end = _plain_decoder.raw_decode(text)
+    except ValueError:
+        end = -1
+    # What others wrote may have blanks around it, or faults: to see to that for each
+    # text would take as long as to read it.
+    return value if end == len(text) else json.loads(text)
 
 
 def _msgpack() -> t.Any:

@@ -148,17 +148,18 @@ class Scope:
 
     def __init__(
         self,
-        state: AppState,
+        app: Flask,
+        carriers: Mapping[str, Carrier],
         job_id: str,
         carried: Carried,
         context: t.Any,
         passing: tuple[type[BaseException], ...],
     ) -> None:
         self.error: BaseException | None = None
-        self.app: Flask = state.app
+        self.app: Flask = app
         self.carried = carried
         self.context = context
-        self._carriers = state.provided.carriers
+        self._carriers = carriers
         self._job_id = job_id
         self._passing = passing
         self._entered: list[tuple[str, ExitStack]] = []
@@ -180,7 +181,8 @@ class Scope:
         if error is not None:
             self.error = error
         try:
-            self.leave_carriers()
+            if self._entered:
+                self.leave_carriers()
         finally:
             self._pop()
 
@@ -265,8 +267,9 @@ def restore(
     :param passing: What goes on to the caller, whoever raises it.
     :raises DecodeError: What the job carries cannot be bound.
     """
-    context = new_context(state.app, carried, request_context)
-    return Scope(state, job_id, carried, context, passing)
+    app = state.app
+    context = new_context(app, carried, request_context)
+    return Scope(app, state.provided.carriers, job_id, carried, context, passing)
 
 
 def run_apart(function: t.Callable[[], R]) -> R:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import inspect
 import threading
 import types
 import typing as t
@@ -22,7 +21,7 @@ def finished(value: t.Any) -> t.Any:
 
     :raises RuntimeError: Coroutines were refused.
     """
-    if not inspect.iscoroutine(value):
+    if not isinstance(value, types.CoroutineType):
         return value
     if _refused:
         value.close()

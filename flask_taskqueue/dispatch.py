@@ -52,7 +52,7 @@ def dispatch(state: AppState, new: NewJob) -> AsyncResult[t.Any]:
         return run_here(state, new, state.eager_propagates)
     handle: AsyncResult[t.Any] = AsyncResult(new.id, state)
     if gather is None:
-        handle.created = producer.send(state, new)
+        handle._enqueued(producer.send(state, new))
     else:
         gather(Call(state, new, handle))
     return handle

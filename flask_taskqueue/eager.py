@@ -102,7 +102,8 @@ def _run_started(
         elif isinstance(outcome, (Succeeded, Failed)):
             break
     ended = end_of(state, stored, Lease(stored.queue, new.id, WORKER), outcome)
-    fields.update(raw({**ended.fields, "status": ended.status, "ended_at": _stamp()}))
+    more = {"status": ended.status, "ended_at": _stamp(), "tq_runtime": ended.seconds}
+    fields.update(raw({**ended.fields, **more}))
     fields.update({RESULT + name: value for name, value in raw(ended.entry).items()})
     for link in ended.links:
         _run(state, link)

@@ -258,7 +258,7 @@ class TaskQueue(Periodic):
 
         :raises BrokerUnavailable: Redis did not answer within 2 s.
         """
-        known = self._registry.get(name)
+        known: Task[..., t.Any] | None = self._registry.get(name)
         if known is not None:
             return known.apply_async(args, kwargs, **options)
         target = NamedTask(name, self)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
+import types
 import typing as t
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -52,7 +52,7 @@ class InsideJob:
             value = run(*args, **kwargs)
         finally:
             # A coroutine has not begun. Else its class may call it once more.
-            running.entered = inspect.iscoroutine(value)
+            running.entered = isinstance(value, types.CoroutineType)
         return value
 
     @t.overload
@@ -170,7 +170,7 @@ def _call_apart(
         value = run(*args, **kwargs)
     finally:
         apart.set(outer)
-    return _await_apart(value) if inspect.iscoroutine(value) else value
+    return _await_apart(value) if isinstance(value, types.CoroutineType) else value
 
 
 async def _await_apart(coroutine: Coroutine[t.Any, t.Any, t.Any]) -> t.Any:

@@ -7,11 +7,13 @@ from base64 import b64decode
 from functools import cached_property
 
 from flask import Flask
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from . import keys, serializer, states
 from .appstate import AppState
 from .broker import scripts
+from .broker.connection import ask
+from .broker.exchange import Command
 from .broker.trouble import reply_code
 from .errors import DecodeError, TaskRevokedError
 from .job import StoredJob
@@ -165,6 +167,32 @@ def snapshot(state: AppState, job_id: str) -> Snapshot:
     return found
 
 
+def snapshot_after(
+    state: AppState, job_id: str, wait: Command, patience: float
+) -> Snapshot:
+    """Read a job of Redis once a command that waits there has its reply: in the same
+    round trip.
+
+    :param patience: Seconds until that reply has to begin.
+    :raises redis.ResponseError: The command's.
+    :raises BrokerUnavailable: No reply in time, or Redis did not answer within 2 s.
+    """
+    with state.broker.errors():
+        waited, found = ask(
+            state.broker.waiter, patience, wait, scripts.reading([job_id])
+        )
+        if isinstance(waited, Exception):
+            raise waited
+    if isinstance(found, NoScriptError):
+        return snapshot(state, job_id)
+    if isinstance(found, Exception):
+        raise found
+    read = _snapshot(state, job_id, *scripts.rows_read(found)[0])
+    if isinstance(read, Exception):
+        raise read
+    return read
+
+
 def snapshots(
     state: AppState, job_ids: t.Sequence[str]
 ) -> dict[str, Snapshot | DecodeError]:
@@ -174,7 +202,7 @@ def snapshots(
     :raises BrokerUnavailable: Redis did not answer within 2 s.
     """
     with state.broker.errors():
-        found = scripts.read(state.broker.monitor, job_ids)
+        found = scripts.read(state.broker.exchange, job_ids)
     return {
         job_id: _snapshot(state, job_id, *read)
         for job_id, read in zip(job_ids, found, strict=True)

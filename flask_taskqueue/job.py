@@ -7,7 +7,6 @@ import math
 import typing as t
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from rq.job import Job
 
@@ -17,12 +16,18 @@ from .errors import DecodeError
 from .options import TaskOptions
 from .retry import RetryPolicy, rq_interval
 from .signing import Signer
+from .terms import (
+    NO_LIMITS,
+    Limits,
+    Options,
+    checked_limits,
+    limits_of,
+    options_of,
+    policy_of,
+)
 
 COUNT_MOST = 2**31
 """No job has this many retries, recoveries or the like."""
-
-LIMIT_MOST = 100 * 365 * 86_400
-"""Seconds that no time limit exceeds: timers take no more than some 100 years."""
 
 RQ_TIMEOUT = 180.0
 """Seconds RQ gives a job that names no time-out (rq 2.12, Queue.DEFAULT_TIMEOUT)."""
@@ -34,9 +39,6 @@ SIGNED = (
 """Fields besides the arguments that decide how a job runs: signed together."""
 
 Fields = Mapping[bytes, bytes]
-
-NO_LIMITS: Mapping[str, float] = {}
-"""Of a worker that was given none."""
 
 
 def signed_parts(
@@ -99,42 +101,27 @@ def compose(
     return fields
 
 
-SHARED_MOST = 4096
-"""Bytes of options that are kept decoded: those of a task's jobs are all the same."""
-
-
-@lru_cache(1024)
-def _options(raw: bytes) -> dict[str, t.Any]:
-    return StoredJob("", {b"tq_options": raw}).mapping("tq_options")
-
-
-@lru_cache(1024)
-def _policy(raw: bytes) -> RetryPolicy:
-    options = StoredJob("", {b"tq_options": raw}).mapping("tq_options")
-    return RetryPolicy.from_dict(options.get("retry"))
-
-
 class StoredJob:
     """A job as Redis has it. Every field is read when asked for, and nothing in it
     is trusted: :class:`.errors.DecodeError` names the field that cannot be read.
 
     :param fields: The hash as it came.
-    :param limits: Seconds of a worker that go for jobs whose own options name none,
-        by ``time_limit`` and ``soft_time_limit``.
+    :param limits: Of a worker, for jobs whose own options name none.
     """
 
-    __slots__ = ("_limits", "_parsed", "_task", "fields", "id", "queue")
+    __slots__ = ("_given", "_limits", "_parsed", "_task", "fields", "id", "queue")
 
     def __init__(
         self,
         job_id: str,
         fields: Fields,
         queue: str = "",
-        limits: Mapping[str, float] = NO_LIMITS,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.id: str = job_id
         self.fields: Fields = fields
-        self._limits = limits
+        self._given = limits
+        self._limits: Limits | None = None
         self._parsed: dict[str, t.Any] = {}
         self._task: str | None = None
         self.queue: str = queue or self.text("origin")
@@ -274,24 +261,19 @@ class StoredJob:
         return self.count("tq_recoveries")
 
     @property
-    def options(self) -> dict[str, t.Any]:
+    def options(self) -> Options:
         """What its producer decided about how it runs; plain ``rq`` has none.
 
         Not to be changed: jobs of one task share it.
         """
-        if not self.task:
-            return {}
-        raw = self.fields.get(b"tq_options", b"")
-        return _options(raw) if len(raw) < SHARED_MOST else self.mapping("tq_options")
+        return options_of(self.fields.get(b"tq_options", b"")) if self.task else {}
 
     @property
     def policy(self) -> RetryPolicy:
         """Its retry policy; from RQ's fields where it is a plain ``rq`` job."""
         try:
             if self.task:
-                raw = self.fields.get(b"tq_options", b"")
-                read = _policy if len(raw) < SHARED_MOST else _policy.__wrapped__
-                return read(raw)
+                return policy_of(self.fields.get(b"tq_options", b""))
             left = self.count("retries_left")
             interval = rq_interval(self.rows("retry_intervals"), left) if left else 0
             return RetryPolicy(max_retries=self.retries + left, delay=interval)
@@ -300,31 +282,23 @@ class StoredJob:
         except ValueError as error:
             raise DecodeError(f"the job's retry policy: {error}") from error
 
-    def limit(self, name: str) -> float | None:
-        """``time_limit`` or ``soft_time_limit`` in seconds, ``None`` without one.
+    @property
+    def limits(self) -> Limits:
+        """How long it may run.
 
-        That of the task or the call, else the worker's, else the app's. A plain ``rq``
-        job has RQ's time-out as its soft limit, and a hard one 60 s later, as RQ's
-        worker does.
+        Each limit is that of the task or the call, else the worker's, else the app's. A
+        plain ``rq`` job has RQ's time-out as its soft limit, and a hard one 60 s later,
+        as RQ's worker does.
         """
-        value = self._task_limit(name) if self.task else self._rq_limit(name)
-        if value is None:
-            return None
-        if type(value) in (int, float) and 0 < value <= LIMIT_MOST:
-            return float(value)
-        raise DecodeError(f"the job's {name} is not a number of seconds")
+        if self._limits is None:
+            self._limits = self._read_limits()
+        return self._limits
 
-    def _task_limit(self, name: str) -> t.Any:
-        options = self.options
-        if name in options:
-            return options[name]
-        return self._limits.get(name, options.get(f"app_{name}"))
-
-    def _rq_limit(self, name: str) -> float | None:
+    def _read_limits(self) -> Limits:
+        if self.task:
+            return limits_of(self.fields.get(b"tq_options", b""), self._given)
         timeout = self.number("timeout", RQ_TIMEOUT) or RQ_TIMEOUT
-        if timeout < 0:
-            return None
-        return timeout if name == "soft_time_limit" else timeout + 60
+        return NO_LIMITS if timeout < 0 else checked_limits(timeout + 60, timeout)
 
     def content_type(self, data: bytes) -> str:
         """Content type of its arguments, told from the first byte without a field."""

@@ -46,6 +46,14 @@ class Registry(Mapping[str, AnyTask]):
             raise KeyError(name)
         return self._shared[name]
 
+    def get(self, name: str, default: t.Any = None) -> t.Any:
+        """The task of this name."""
+        # Of Mapping it is slower, and a worker asks for each job.
+        found = self._own.get(name)
+        if found is None and self._shared is not None:
+            return self._shared.get(name, default)
+        return default if found is None else found
+
     def __iter__(self) -> Iterator[str]:
         yield from self._own
         if self._shared is not None:

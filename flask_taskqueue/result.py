@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from . import control, keys, serializer, states
 from .appstate import AppState, current_state
 from .broker import scripts
-from .broker.connection import Backoff, ask, is_connection_trouble
+from .broker.connection import Backoff, is_connection_trouble
 from .errors import (
     BrokerUnavailable,
     JobNotFound,
@@ -20,7 +20,7 @@ from .errors import (
     TaskQueueError,
     TaskRevokedError,
 )
-from .inspector import Snapshot, local_fields, snapshot, whole
+from .inspector import Snapshot, local_fields, snapshot, snapshot_after, whole
 from .request import current
 from .stored_error import rebuild_error
 
@@ -28,6 +28,10 @@ R_co = t.TypeVar("R_co", covariant=True)
 
 PATIENCE = 0.5
 """Seconds a reply to a blocking read may be late."""
+
+FIRST_MOST = 0.5
+"""Seconds of the first blocking read of a new job, which nobody has looked at: it may
+be gone."""
 
 BLOCK_MOST = 5.0
 """Seconds one blocking read waits before it looks at the job again."""
@@ -41,15 +45,22 @@ class AsyncResult(t.Generic[R_co]):
     :raises TypeError: The id is no ``str``.
     """
 
+    _is_new: bool = False
+
     def __init__(
         self, id: str, state: AppState | None = None, *, created: bool = True
     ) -> None:
         if not isinstance(id, str):
             raise TypeError(f"expected the id of a job, a str, got {id!r}")
         self.id = id
-        self.created = created
+        self.created: bool = created
         """``False`` when a call with this id found a job that had not ended."""
         self._state_ = state
+
+    def _enqueued(self, created: bool) -> None:
+        """The call that made the handle was stored, or found its job."""
+        self.created = created
+        self._is_new = created
 
     @property
     def _app(self) -> AppState:
@@ -182,21 +193,23 @@ class AsyncResult(t.Generic[R_co]):
     def _wait(self, timeout: float | None) -> Snapshot:
         deadline = None if timeout is None else time.monotonic() + timeout
         backoff = Backoff()
+        now: Snapshot | None = None
         while True:
-            left = _left(deadline)
             try:
-                now = self._now
+                now = now or self._look(deadline)
                 if now.ready:
                     return now
+                left = _left(deadline)
                 if left <= 0:
                     raise ResultTimeout(
                         f"job {self.id} is {now.state} after {timeout:g} s"
                     )
-                self._block(now.last_id, min(left, BLOCK_MOST))
+                now = self._block(now.last_id, min(left, BLOCK_MOST))
                 backoff.reset()
             except (RedisError, OSError) as error:
                 if isinstance(error, ResultTimeout):
                     raise
+                now = None
                 trouble = isinstance(error, BrokerUnavailable)
                 if not trouble and not is_connection_trouble(error):
                     raise
@@ -207,14 +220,24 @@ class AsyncResult(t.Generic[R_co]):
                     ) from error
                 time.sleep(max(min(backoff.next(), _left(deadline)), 0))
 
-    def _block(self, last_id: bytes, seconds: float) -> None:
+    def _look(self, deadline: float | None) -> Snapshot:
+        """What it is now. One that was enqueued just now can hardly have ended: for a
+        moment its end is waited for first, not asked for."""
+        is_new, self._is_new = self._is_new, False
+        left = min(_left(deadline), FIRST_MOST)
+        if is_new and left > 0 and local_fields(self._app, self.id) is None:
+            return self._block(b"0-0", left)
+        return self._now
+
+    def _block(self, last_id: bytes, seconds: float) -> Snapshot:
+        """Wait for an entry behind this one; what the job is then."""
         if local_fields(self._app, self.id) is not None:
             raise ResultTimeout(f"job {self.id} is not in Redis: nothing will run it")
         milliseconds = max(int(seconds * 1000), 1)
         stream = keys.results(self.id)
-        command = ("XREAD", "BLOCK", milliseconds, "STREAMS", stream, last_id)
+        wait = ("XREAD", "BLOCK", milliseconds, "STREAMS", stream, last_id)
         # A server that hangs must not make the caller wait longer than it said.
-        ask(self._app.broker.waiter, seconds + PATIENCE, *command)
+        return snapshot_after(self._app, self.id, wait, seconds + PATIENCE)
 
     @property
     def name(self) -> str | None:
@@ -300,6 +323,7 @@ class AsyncResult(t.Generic[R_co]):
         if local_fields(self._app, self.id) is not None:
             self._app.eager_jobs.pop(self.id, None)
             return
+        self._is_new = False
         with self._app.broker.errors():
             code = scripts.forget(self._app.broker.producer, self.id)
         _refuse_other(self.id, code)

@@ -134,7 +134,9 @@ def load_call(
         raise DecodeError(f"expected a function's name, got {_described(name)}")
     if not isinstance(args, list | tuple):
         raise DecodeError(f"expected a list of arguments, got {_described(args)}")
-    if not isinstance(kwargs, dict) or not all(isinstance(k, str) for k in kwargs):
+    if not isinstance(kwargs, dict) or not (
+        kwargs == {} or all(isinstance(k, str) for k in kwargs)
+    ):
         raise DecodeError(
             f"expected a dict of keyword arguments, got {_described(kwargs)}"
         )

@@ -13,6 +13,7 @@ from flask_taskqueue.cli.bounds import Bounds, bounds_of
 from flask_taskqueue.config import load_config
 from flask_taskqueue.job import StoredJob
 from flask_taskqueue.options import TaskOptions
+from flask_taskqueue.terms import NO_LIMITS, Limits
 from flask_taskqueue.worker.wear import Lifetime
 
 from .running import InProcess
@@ -33,14 +34,14 @@ def bounds(
 
 def test_options_that_are_not_given_bound_nothing(redis_url: str, client: redis.Redis):
     found = bounds(redis_url, client, "solo", {}, TASKQUEUE_SOFT_TIME_LIMIT=5)
-    assert found == (Lifetime(), {})
+    assert found == (Lifetime(), NO_LIMITS)
     assert found.lifetime.begin() is None
 
 
 def test_options_that_are_given_come_back(redis_url: str, client: redis.Redis):
     given = dict(zip(NAMES, (2.5, 2.0, 3, 0.5), strict=True))
     found = bounds(redis_url, client, "threads", given)
-    assert found == (Lifetime(3, 0.5), {"time_limit": 2.5, "soft_time_limit": 2.0})
+    assert found == (Lifetime(3, 0.5), Limits(2.5, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -122,9 +123,9 @@ def stored_options(
 def test_a_workers_limit_goes_before_the_apps_only(
     fields: dict[bytes, bytes], alone: float | None, given_five: float | None
 ):
-    assert StoredJob("id", fields, "q").limit("time_limit") == alone
-    limits = {"time_limit": 5.0}
-    assert StoredJob("id", fields, "q", limits).limit("time_limit") == given_five
+    assert StoredJob("id", fields, "q").limits.time_limit == alone
+    limits = Limits(time_limit=5.0)
+    assert StoredJob("id", fields, "q", limits).limits.time_limit == given_five
 
 
 def test_options_completed_again_stay_the_apps():

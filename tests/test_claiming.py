@@ -573,8 +573,20 @@ def test_one_that_was_never_written_as_started_says_when_it_was_at_its_end(
 ):
     put(client, *"ab")
     leases = taken(client)
-    scripts.finish(client, [ended(lease) for lease in leases], None)
+    run = (WORKER, 1, "0.001", "1700000000.5", "1700000000.501")
+    ends = [Ended(lease, "finished", *run) for lease in leases]
+    scripts.finish(client, ends, None)
     started, stopped = (field(client, name, "b") for name in ("started_at", "ended_at"))
     assert started is not None
     assert stopped is not None
     assert "20" < started < stopped
+
+
+def test_one_that_was_written_as_started_late_keeps_that_at_its_end(client: Client):
+    put(client, *"ab")
+    lease = taken(client)[1]
+    scripts.begun(client, lease, 2.5)
+    started = field(client, "started_at", "b")
+    run = (WORKER, 1, "0.001", "1700000000.5", "1700000000.501")
+    scripts.finish(client, [Ended(lease, "finished", *run)], None)
+    assert field(client, "started_at", "b") == started

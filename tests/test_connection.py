@@ -429,42 +429,43 @@ def test_a_reply_may_take_longer_than_the_client_waits_otherwise(broker):
     waiter = broker.waiter
     patience = waiter.connection_pool.connection_kwargs["socket_timeout"]
     begun = time.monotonic()
-    assert ask(waiter, patience + 5, "BLPOP", "a", patience + 0.3) is None
+    assert ask(waiter, patience + 5, ("BLPOP", "a", patience + 0.3)) == [None]
     assert time.monotonic() - begun > patience
 
 
 def test_a_reply_that_comes_is_returned_at_once(broker, client):
     with ThreadPoolExecutor(8) as threads:
         waiting = [
-            threads.submit(ask, broker.waiter, 10, "BLPOP", f"l{n}", 10)
+            threads.submit(ask, broker.waiter, 10, ("BLPOP", f"l{n}", 10))
             for n in range(8)
         ]
         eventually(lambda: client.info("clients")["blocked_clients"] == 8)
         for n in range(8):
             client.rpush(f"l{n}", n)
         replies = [future.result() for future in waiting]
-    assert replies == [[b"l%d" % n, b"%d" % n] for n in range(8)]
+    assert replies == [[[b"l%d" % n, b"%d" % n]] for n in range(8)]
 
 
 def test_a_late_reply_is_not_the_next_commands(broker, client):
     waiter = broker.waiter
     with pytest.raises(redis.TimeoutError, match=r"0\.1 s"):
-        ask(waiter, 0.1, "BLPOP", "a", 10)
+        ask(waiter, 0.1, ("BLPOP", "a", 10), ("PING",))
     client.rpush("a", "late")
-    assert ask(waiter, 5, "PING") == b"PONG"
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        ask(waiter, 5, "GET", "a")
-    assert ask(waiter, 5, "PING") == b"PONG"
+    assert ask(waiter, 5, ("ECHO", "1"), ("ECHO", "2")) == [b"1", b"2"]
+    refused, answered = ask(waiter, 5, ("GET", "a"), ("ECHO", "3"))
+    assert "WRONGTYPE" in str(refused)
+    assert answered == b"3"
+    assert ask(waiter, 5, ("PING",)) == [b"PONG"]
 
 
 def test_a_wait_ends_with_its_connection(broker, client):
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(ask, broker.waiter, 10, "BLPOP", "a", 10)
+        waiting = threads.submit(ask, broker.waiter, 10, ("BLPOP", "a", 10))
         eventually(lambda: client.info("clients")["blocked_clients"])
         client.client_kill_filter(_type="normal", skipme=True)
         with pytest.raises(redis.ConnectionError):
             waiting.result()
-    assert ask(broker.waiter, 5, "PING") == b"PONG"
+    assert ask(broker.waiter, 5, ("PING",)) == [b"PONG"]
 
 
 class Gate:

@@ -23,8 +23,9 @@ from flask_taskqueue.errors import DecodeError, TaskQueueError
 from flask_taskqueue.job import StoredJob
 from flask_taskqueue.worker.endings import Failed, Parked, Retried, Succeeded
 from flask_taskqueue.worker.execution import Executor
+from flask_taskqueue.worker.joblines import log_line
 from flask_taskqueue.worker.limits import NoTimer
-from flask_taskqueue.worker.outcome import end_of, log_line
+from flask_taskqueue.worker.outcome import end_of
 
 from .hostile import FIELDS, Trap, values
 

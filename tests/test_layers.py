@@ -27,10 +27,12 @@ LAYERS = [
     " celery_routing",
     "options class_options signature inside request context appstate broker.wire"
     " broker.loading broker.scripts",
+    "terms",
     "job places beat.entries beat.foreign",
     "announcing links worker.limits worker.alarms worker.plain worker.endings"
     " beat.packing beat.records celery_beat celery_readers migration",
     "producer worker.opening worker.changes worker.execution worker.outcome"
+    " worker.joblines"
     " worker.aftermath worker.webhooks worker.callbacks worker.reporter beat.scripts",
     "worker.board worker.line worker.asking worker.notes worker.loop control fleet"
     " inspector counts listing metrics worker.waiting worker.lines worker.neighbours"

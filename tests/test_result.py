@@ -80,6 +80,46 @@ def test_get_ends_in_time_when_redis_hangs(own_server: Server):
         tq.state.broker.close()
 
 
+def reads(client: redis.Redis) -> int:
+    """Blocking reads until now."""
+    stats = t.cast(t.Any, client.info("commandstats"))
+    return int(stats.get("cmdstat_xread", {}).get("calls", 0))
+
+
+def test_get_of_a_new_job_reads_once_in_its_time(app: Flask, client: redis.Redis):
+    before = reads(client)
+    with pytest.raises(ResultTimeout, match="is PENDING"):
+        flaky.delay(0).get(timeout=0.2)
+    assert reads(client) - before == 1
+
+
+def test_get_of_a_new_job_that_is_forgotten_does_not_wait(
+    app: Flask, client: redis.Redis
+):
+    result = flaky.delay(0)
+    result.forget()
+    before = reads(client)
+    with pytest.raises(JobNotFound):
+        result.get(timeout=60)
+    assert reads(client) == before
+
+
+def test_get_of_a_new_job_that_is_gone_waits_a_moment(app: Flask, client: redis.Redis):
+    result = flaky.delay(0)
+    client.flushall()
+    before = reads(client)
+    with pytest.raises(JobNotFound):
+        result.get(timeout=60)
+    assert reads(client) - before == 1
+
+
+def test_get_bears_a_server_that_forgot_the_scripts(app: Flask, client: redis.Redis):
+    result = flaky.delay(0)
+    client.script_flush()
+    with pytest.raises(ResultTimeout, match="is PENDING"):
+        result.get(timeout=0.1)
+
+
 def test_a_connection_serves_one_wait_after_the_other(app: Flask, client: redis.Redis):
     result = flaky.delay(0)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import typing as t
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import celery
 
@@ -13,8 +14,18 @@ from .. import serving, tasks
 from .interface import Contender, How
 
 _URL = os.environ[serving.ENVIRONMENT].replace("unix://", "redis+socket://")
-app = celery.Celery("bench", broker=_URL, backend=_URL)
-app.conf.update(worker_prefetch_multiplier=64, broker_connection_retry_on_startup=True)
+
+
+def made() -> celery.Celery:
+    """An app, with its own connections."""
+    app = celery.Celery("bench", broker=_URL, backend=_URL)
+    app.conf.update(
+        worker_prefetch_multiplier=64, broker_connection_retry_on_startup=True
+    )
+    return app
+
+
+app = made()
 add = app.task(tasks.add)
 
 
@@ -23,8 +34,17 @@ class Celery(Contender):
 
     jobs = 3_000
 
+    def __init__(self) -> None:
+        self._add = add
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """An app anew: one for all lanes would hear of the results of those before."""
+        self._add = made().task(tasks.add)
+        yield
+
     def call(self, number: int) -> t.Any:
-        return add.delay(number, 1)
+        return self._add.delay(number, 1)
 
     def command(self, how: How) -> list[str]:
         command = [sys.executable, "-m", "celery", "-A", f"{__name__}:app", "worker"]

@@ -135,7 +135,7 @@ class Broker:
 
     @property
     def exchange(self) -> Exchanges:
-        """For scripts that enqueue: as :attr:`producer`, in half the time."""
+        """For scripts that enqueue or read: as :attr:`producer`, in half the time."""
         return self._shared("exchange", self._exchanges)
 
     @property

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import redis
 from redis.exceptions import ConnectionError, TimeoutError
 
+from .exchange import Command
+from .trouble import is_connection_trouble
+
 # Before 5.3 redis-py wants the name of a command here; later versions warn about it.
 _COMMAND_NAME = ("HELD",) if redis.__version__.startswith(("5.0", "5.1", "5.2")) else ()
 
@@ -193,25 +196,35 @@ class Subscription(Held):
         return t.cast(bytes, kind)
 
 
-def ask(client: redis.Redis, patience: float, *command: str | bytes | float) -> t.Any:
-    """Send a command that waits at the server, on a connection of the pool.
+def ask(client: redis.Redis, patience: float, *commands: Command) -> list[t.Any]:
+    """Send commands, of which the first waits at the server, on a connection of the
+    pool.
 
-    :param patience: Seconds until its reply has to begin. The client's own
-        ``socket_timeout`` is that of connecting, and of the rest of the reply.
-    :return: The reply as the server sent it.
+    :param patience: Seconds until the first reply has to begin. The client's own
+        ``socket_timeout`` is that of connecting, and of the rest of the replies.
+    :return: The replies as the server sent them; errors are among them.
     :raises redis.TimeoutError: No reply came in time; the connection is dropped.
-    :raises redis.RedisError: The server's error, or a lost connection.
+    :raises redis.RedisError: A lost connection.
     """
     pool = client.connection_pool
     connection: t.Any = pool.get_connection(*_COMMAND_NAME)
     try:
-        connection.send_command(*command)
+        connection.send_packed_command(connection.pack_commands(commands))
         if not connection.can_read(timeout=patience):
             raise TimeoutError(f"no reply within {patience:g} s")
-        return connection.read_response()
+        return [_reply(connection) for _ in commands]
     except BaseException:
-        # Its reply must not become that of the next command.
+        # Its replies must not become those of the next command.
         connection.disconnect()
         raise
     finally:
         pool.release(connection)
+
+
+def _reply(connection: t.Any) -> t.Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        if is_connection_trouble(error):
+            raise
+        return error

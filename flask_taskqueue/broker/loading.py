@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 
 from .. import keys
 from .exchange import Exchange, Exchanges
-from .wire import CLAIMED_FIELDS, Argument
+from .wire import Argument
 
 _KEYS = keys.PREFIXES | keys.NAMES
 _KEY = re.compile(r"\bK\.(\w+)")
@@ -42,14 +42,14 @@ def load(name: str) -> Script:
 
     def included(found: re.Match[str]) -> str:
         files = [folder / "lib" / f"{part}.lua" for part in found[1].split()]
-        return "\n".join(file.read_text("utf-8") for file in files)
+        return "\n".join(whole(file.read_text("utf-8")) for file in files)
 
-    lines = (folder / f"{name}.lua").read_text("utf-8")
-    whole = _INCLUDE.sub(included, lines)
+    def whole(lines: str) -> str:
+        return _INCLUDE.sub(included, lines)
+
+    lines = whole((folder / f"{name}.lua").read_text("utf-8"))
     # As text: tables of them would be made anew with every call.
-    source = _KEY.sub(lambda found: f"'{_KEYS[found[1]]}'", whole)
-    fields = ", ".join(f"'{field}'" for field in CLAIMED_FIELDS)
-    source = source.replace("CLAIMED_FIELDS", fields)
+    source = _KEY.sub(lambda found: f"'{_KEYS[found[1]]}'", lines)
     return Script(source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324
 
 

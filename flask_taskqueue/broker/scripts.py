@@ -11,7 +11,7 @@ import typing as t
 from redis import Redis
 
 from .. import keys
-from .exchange import Exchange
+from .exchange import Command, Exchange
 from .loading import Client as Client
 from .loading import Sender, load
 from .loading import call as call
@@ -294,12 +294,21 @@ Read = tuple[dict[bytes, bytes], bytes, dict[bytes, bytes]]
 """A job's fields, the id of its last result entry, and that entry."""
 
 
-def read(client: Redis, job_ids: t.Sequence[str]) -> list[Read]:
+def read(client: Sender, job_ids: t.Sequence[str]) -> list[Read]:
     """Read jobs as they are at one moment, their arguments excepted.
 
     :return: For each; the fields are empty where there is no job.
     """
-    rows = call(client, "read", counted(list(job_ids)))
+    return rows_read(call(client, "read", counted(list(job_ids))))
+
+
+def reading(job_ids: t.Sequence[str]) -> Command:
+    """The call of :func:`read` as a command, which the server may not know."""
+    return ("EVALSHA", load("read").sha, 0, *counted(list(job_ids)))
+
+
+def rows_read(rows: t.Any) -> list[Read]:
+    """The reply to :func:`reading`."""
     return [(_mapping(fields), last, _mapping(entry)) for fields, last, entry in rows]
 
 

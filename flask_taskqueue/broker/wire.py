@@ -78,19 +78,6 @@ class NewJob:
         return [nonce, _COUNT, self.id, self.queue, *columns, *pairs(dict(more))]
 
 
-CLAIMED_FIELDS = (
-    "status", "tq_execution", "tq_expires", "tq_ended", "ended_at", "tq_revoked",
-    "tq_entry", "ttl", "origin", "tq_task", "tq_recoveries", "tq_on_lost", "data",
-    "tq_options", "tq_content", "tq_retries", "tq_sig", "tq_carried", "tq_headers",
-    "tq_parent", "tq_root", "tq_children", "tq_links", "tq_errlinks", "tq_cause",
-    "tq_eta", "tq_parked", "created_at", "enqueue_at_front",
-)  # fmt: skip
-"""What a claim reads of a task's job, in this order; ``lib/claiming.lua`` counts on
-the first of them. Of a job of plain ``rq`` it reads all."""
-
-_CLAIMED = tuple(name.encode() for name in CLAIMED_FIELDS)
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A call for the next jobs.
@@ -137,10 +124,20 @@ def number_of(lease: Lease) -> int:
     return int(number) if number.isdecimal() else -1
 
 
+_NOTHING: t.Mapping[str, Argument] = {}
+
+
 class Ended(t.NamedTuple):
-    """How an execution ended a job.
+    """How an execution ended a job. Without a worker nothing more is said of the
+    execution.
 
     :param status: RQ's: ``finished``, ``failed`` or ``stopped``.
+    :param worker: Name of the worker.
+    :param kind: RQ's type of the result: 1 finished, 2 failed, 3 stopped, 5 a returned
+        retry too many.
+    :param seconds: How long the function ran.
+    :param began: Epoch seconds.
+    :param ended: Epoch seconds.
     :param fields: More fields for the job's hash.
     :param entry: More fields for its result stream's entry.
     :param links: Jobs to enqueue with it.
@@ -148,19 +145,28 @@ class Ended(t.NamedTuple):
 
     lease: Lease
     status: str
-    fields: dict[str, Argument]
-    entry: dict[str, Argument]
+    worker: str = ""
+    kind: Argument = ""
+    seconds: str = ""
+    began: str = ""
+    ended: str = ""
+    fields: t.Mapping[str, Argument] = _NOTHING
+    entry: t.Mapping[str, Argument] = _NOTHING
     links: t.Sequence[NewJob] = ()
 
     def argv(self) -> list[Argument]:
-        """The end as ``finish.lua`` reads it."""
-        lease, fields, entry = self.lease, self.fields, self.entry
+        """The end as ``lib/storing.lua`` reads it."""
+        queue, job_id, execution = self.lease
+        entry, fields, links = self.entry, self.fields, self.links
         out: list[Argument] = [
-            lease.id, lease.queue, lease.execution, self.status,
-            2 * len(fields), *chain.from_iterable(fields.items()),
-            2 * len(entry), *chain.from_iterable(entry.items()), len(self.links),
+            job_id, queue, execution, *self[1:7],
+            2 * len(entry), *chain.from_iterable(entry.items()),
         ]  # fmt: skip
-        for link in self.links:
+        if not (fields or links):
+            out.append(0)
+            return out
+        out += [1, *pairs(fields), len(links)]
+        for link in links:
             out += link.argv()
         return out
 
@@ -168,21 +174,28 @@ class Ended(t.NamedTuple):
 class Claimed(t.NamedTuple):
     """A job this worker may run.
 
-    :param fields: Of its hash, undecoded: nothing in it is to be trusted.
+    :param pairs: Fields and values of its hash in turn, undecoded: nothing in it is to
+        be trusted.
     """
 
     lease: Lease
-    fields: dict[bytes, bytes]
+    pairs: t.Sequence[bytes]
 
     @classmethod
     def of_row(cls, row: t.Sequence[t.Any]) -> Claimed:
         """A job as ``lib/claiming.lua`` answers."""
-        job_id, queue, execution, values = row[:4]
-        lease = Lease(text(queue), text(job_id), execution.decode())
-        if len(row) > 4:
-            return cls(lease, dict(zip(values[::2], values[1::2], strict=True)))
-        pairs = zip(_CLAIMED, values, strict=False)
-        return cls(lease, {name: value for name, value in pairs if value is not None})
+        job_id, queue, execution, pairs = row
+        return cls(Lease(text(queue), text(job_id), execution.decode()), pairs)
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        """Its hash, read anew each time: in a batch when it is this one's turn."""
+        fields = dict(zip(self.pairs[::2], self.pairs[1::2], strict=True))
+        # As they are since it was claimed.
+        fields[b"status"] = b"started"
+        fields[b"origin"] = self.lease.queue.encode()
+        fields[b"tq_execution"] = self.lease.execution.encode()
+        return fields
 
 
 @dataclass(frozen=True, slots=True)

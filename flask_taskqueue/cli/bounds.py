@@ -7,7 +7,7 @@ import typing as t
 import click
 
 from ..appstate import AppState
-from ..options import LIMITS
+from ..terms import NO_LIMITS, Limits
 from ..worker import wear
 from ..worker.wear import Lifetime
 
@@ -18,12 +18,11 @@ class Bounds(t.NamedTuple):
     """What a worker was told of its jobs and children.
 
     :param lifetime: How long a child is used.
-    :param limits: Seconds for jobs that name none, by ``time_limit`` and
-        ``soft_time_limit``.
+    :param limits: For jobs that name none.
     """
 
     lifetime: Lifetime
-    limits: dict[str, float]
+    limits: Limits
 
 
 _seconds = click.FloatRange(min=0, min_open=True)
@@ -76,10 +75,10 @@ def bounds_of(state: AppState, pool: str, given: t.Mapping[str, t.Any]) -> Bound
             wear.resident()
         except OSError as error:
             raise click.UsageError(f"--max-memory-per-child: {error}") from error
-    limits = {name: given[name] for name in LIMITS if given[name] is not None}
+    limits = Limits(*(given[name] for name in Limits._fields))
     hard, soft = (
-        limits.get(name, getattr(state.config, name)) if limits else None
-        for name in LIMITS
+        getattr(state.config, name) if value is None and limits != NO_LIMITS else value
+        for name, value in zip(Limits._fields, limits, strict=True)
     )
     if hard is not None and soft is not None and soft > hard:
         raise click.UsageError(

@@ -20,7 +20,7 @@ from ..broker.wire import Claim, Claimed
 from ..errors import TaskQueueError
 from ..job import StoredJob
 from ..patterns import check_queue_name
-from ..worker import aftermath, callbacks, outcome, webhooks
+from ..worker import aftermath, callbacks, joblines, outcome, webhooks
 from ..worker.endings import Failed, Parked
 from ..worker.execution import Executor
 from ..worker.limits import NoTimer
@@ -239,7 +239,7 @@ class _Drainage:
         stored = StoredJob(lease.id, claimed.fields, lease.queue)
         reporter = JobReporter(self._client, self._state, lease, _raise)
         ended = self._executor.run(stored, reporter)
-        outcome.log(self._state.config, stored, ended)
+        joblines.log(self._state.config, stored, ended)
         client, state = self._client, self._state
         accepted, _ = outcome.store(client, state, stored, lease, ended, None)
         if accepted and has_webhooks(stored):

@@ -22,6 +22,7 @@ from .tokens import Tokens
 # whether the first was claimed ahead, too; and of the page: which it is, bytes of the
 # leases, ends, bytes of these; the last three of the other page, too
 _STATE = struct.Struct("=QHhdddddQQ?BIHIIHI")
+_pack_state = _STATE.pack_into
 # succeeded, failed, seconds worked
 _COUNTERS = struct.Struct("=QQd")
 _CLIENT = struct.Struct("=Q")
@@ -109,11 +110,6 @@ class _Page:
     def clear(self) -> None:
         """Forget what was on it."""
         self.leases = self.ends = self.size = 0
-
-    @property
-    def state(self) -> tuple[int, int, int]:
-        """Bytes of the leases, number of the ends, bytes of these."""
-        return self.leases, self.ends, self.size
 
 
 class Board:
@@ -219,15 +215,16 @@ class Board:
         return True
 
     def _write(self, at: int, started: float, deadline: float) -> None:
-        memory, page = self._memory, self._page
+        page, sent, (asked, first, last) = self._page, self._sent, self._asked
         self._at = at, started, deadline
-        self._sequence += 1
-        _STATE.pack_into(
-            memory, _STATES_AT[self._sequence & 1], self._calls, self._begun, at,
-            started, deadline, self._claimed, self._kept, *self._asked,
-            self._unwritten, page.number, *page.state, *self._sent.state,
+        self._sequence = sequence = self._sequence + 1
+        _pack_state(
+            self._memory, _STATES_AT[sequence & 1], self._calls, self._begun, at,
+            started, deadline, self._claimed, self._kept, asked, first, last,
+            self._unwritten, page.number, page.leases, page.ends, page.size,
+            sent.leases, sent.ends, sent.size,
         )  # fmt: skip
-        self._state[0] = self._sequence
+        self._state[0] = sequence
 
     def count(self, succeeded: bool, seconds: float) -> None:
         """Add a job that ended to the counters."""

@@ -18,7 +18,8 @@ from ..broker.wire import Lease, number_of
 from ..job import StoredJob
 from .board import Seen
 from .endings import Halted
-from .outcome import end_of_halted, log, log_lost, store_rows
+from .joblines import log, log_lost
+from .outcome import end_of_halted, store_rows
 from .pools import Seat
 
 logger: logging.Logger = logging.getLogger(__name__)

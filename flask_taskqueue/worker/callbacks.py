@@ -35,6 +35,12 @@ _NOTED: dict[str, tuple[NamedSignal, str, type[TaskQueueError]]] = {
 """Signal, state and exception of a job that a claim dropped, by its note's kind."""
 
 
+def _is_heard() -> bool:
+    """Whether somebody listens to a signal of an execution's end."""
+    ends = signals.job_succeeded, signals.job_retried, signals.job_failed
+    return any([signal.receivers for signal in ends])
+
+
 class Callbacks:
     """Hooks and signals of one execution, called inside the job's app context.
 
@@ -62,6 +68,8 @@ class Callbacks:
     def ended(self, outcome: Outcome) -> None:
         """After the execution, in Celery's order. ``Ignore`` and a job that goes back
         to its queue as if it had not run have no callbacks."""
+        if not (self._hooks or _is_heard()):
+            return
         match outcome:
             case Succeeded(ignored=False, value=value):
                 self._hook("on_success", (value,))

@@ -6,7 +6,6 @@ import logging
 import time
 import typing as t
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 
 from redis import Redis
@@ -22,13 +21,11 @@ from . import callbacks
 from .callbacks import INTERRUPTS, Callbacks, trace_of
 from .changes import changes_of
 from .endings import Failed, Halted, Outcome, Parked, Retried, Returned, Succeeded
-from .limits import Halt, Timer
+from .limits import NOTHING, Halt, Timer
 from .opening import Call, Opener
 from .plain import PlainJob
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-_NOTHING = nullcontext()
 
 
 class Executor:
@@ -106,7 +103,7 @@ class Executor:
             return self._perform(call, scope)
 
     def _perform(self, call: Call, scope: context.Scope) -> Outcome:
-        around = Callbacks(self.state.app, call, self.eager)
+        around = Callbacks(scope.app, call, self.eager)
         around.started()
         outcome = self._outcome(call, around, scope)
         around.ended(outcome)
@@ -122,7 +119,8 @@ class Executor:
             if call.request.postponed is not None:
                 raise call.request.postponed
             encoded = self._encoded(call, value)
-            self._succeed(call, value)
+            if call.plain is not None:
+                self._call_back_success(call.plain, value)
         except BaseException as error:
             # Whatever it means for the job: its work was not finished.
             scope.error = error
@@ -140,12 +138,16 @@ class Executor:
     def _invoke(self, call: Call, around: Callbacks) -> t.Any:
         plain = call.plain
         soft = call.request.soft_time_limit
+        halting = self.timer.halting(call.request.time_limit)
+        if plain is None and soft is None and halting is NOTHING:
+            around.before_start()
+            return call.task.invoke(call.args, call.kwargs)
         error = errors.SoftTimeLimitExceeded
         kind = _rq.JobTimeoutException if plain else error
         with (
-            plain.running() if plain else _NOTHING,
-            self.timer.halting(call.request.time_limit),
-            _NOTHING if soft is None else self.timer.limit(soft, kind),
+            plain.running() if plain else NOTHING,
+            halting,
+            NOTHING if soft is None else self.timer.limit(soft, kind),
         ):
             around.before_start()
             return call.task.invoke(call.args, call.kwargs)
@@ -162,12 +164,11 @@ class Executor:
             )
         return encoded
 
-    def _succeed(self, call: Call, value: t.Any) -> None:
+    def _call_back_success(self, plain: PlainJob, value: t.Any) -> None:
         """RQ's success callback: what it raises fails the job."""
-        if call.plain is not None:
-            seconds, callback = call.plain.call_back("success", value)
-            with self.timer.limit(seconds, _rq.JobTimeoutException):
-                callback()
+        seconds, callback = plain.call_back("success", value)
+        with self.timer.limit(seconds, _rq.JobTimeoutException):
+            callback()
 
     def _raised(
         self, call: Call, error: BaseException, began: float, seconds: float

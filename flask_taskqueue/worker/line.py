@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import socket
 import typing as t
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -15,6 +15,7 @@ from ..appstate import AppState
 from ..broker.connection import Backoff
 from ..broker.exchange import Exchange
 from ..broker.trouble import is_unavailable
+from ..terms import NO_LIMITS, Limits
 from .board import Board
 from .pace import MOST
 from .wear import Wear
@@ -41,8 +42,7 @@ class Place:
     :param label: Names the slot among the worker's, anew for each child.
     :param channel: To the supervisor; its end of file means that it died.
     :param most: Jobs it may claim at once.
-    :param limits: Seconds for jobs that name none, by ``time_limit`` and
-        ``soft_time_limit``.
+    :param limits: For jobs that name none.
     :param wear: What the child has been through; ``None`` where that does not matter.
     :param held: The slot claims nothing before it is woken for the first time.
     """
@@ -53,7 +53,7 @@ class Place:
     board: Board
     channel: socket.socket
     most: int = MOST
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Limits = NO_LIMITS
     wear: Wear | None = None
     held: bool = False
 

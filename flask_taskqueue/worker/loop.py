@@ -13,7 +13,7 @@ from ..appstate import AppState
 from ..broker.wire import Claimed, Lease, Next, Note
 from ..errors import TaskQueueError
 from ..job import StoredJob
-from . import aftermath, notes, outcome, webhooks
+from . import aftermath, joblines, notes, outcome, webhooks
 from .asking import Asking, Row, refused
 from .board import Board
 from .endings import Failed, Outcome
@@ -73,6 +73,7 @@ class Slot:
         """
         self.asking.begin()
         kept: list[Row] = []
+        waits = self.asking.is_under_way
         last = len(claimed) - 1
         for at, each in enumerate(claimed):
             if not self._may_begin(at):
@@ -83,9 +84,11 @@ class Slot:
             row = outcome.row_of(self.state, stored, lease, result)
             if row is not None:
                 kept.append(row)
-                waits = at < last or self.asking.is_under_way
-                if not waits or self.board.keep(row):
+                if (waits or at < last) and self.board.keep(row):
                     continue
+            self.board.returned(at)
+            if at == last and not waits and row is not None:
+                break
             if kept:
                 self.asking.store(kept)
                 kept = []
@@ -118,17 +121,20 @@ class Slot:
         self.board.begin(at, limit)
         if limit is not None:
             self.line.say(LIMITED)
-        self._log_received(stored)
+        if logger.isEnabledFor(logging.INFO):
+            self._log_received(stored)
         reporter = JobReporter(self.line.client, self.state, lease, self._on_trouble)
         result = self.executor.run(stored, reporter)
         if os.getpid() != self._pid:
             # The function forked, and its copy came out of it, too.
             os._exit(70)
-        self.board.returned(at)
+        if limit is not None:
+            self.board.returned(at)
         if self._wear is not None:
             self._wear.count()
-        self._forget_unread_replies()
-        outcome.log(self.state.config, stored, result)
+        if self.executor.timer.rang:
+            self._forget_unread_replies()
+        joblines.log(self.state.config, stored, result)
         seconds = getattr(result, "seconds", 0.0)
         self._pace.note(seconds)
         self.board.count(not isinstance(result, Failed), seconds)
@@ -140,21 +146,18 @@ class Slot:
     def _forget_unread_replies(self) -> None:
         """A limit may have been over between a command and its reply, which must not
         be read as the answer to the next command."""
-        timer = self.executor.timer
-        if timer.rang:
-            timer.rang = False
-            self.line.disconnect()
-            self.state.broker.close()
+        self.executor.timer.rang = False
+        self.line.disconnect()
+        self.state.broker.close()
 
     def _log_received(self, stored: StoredJob) -> None:
-        if logger.isEnabledFor(logging.INFO):
-            extra = outcome.log_extra(stored)
-            line = joblog.received(extra["task"], stored.id)
-            logger.info("%s", line, extra=extra)
+        extra = joblines.log_extra(stored)
+        line = joblog.received(extra["task"], stored.id)
+        logger.info("%s", line, extra=extra)
 
     def _hard_limit(self, stored: StoredJob) -> float | None:
         try:
-            return stored.limit("time_limit")
+            return stored.limits.time_limit
         except TaskQueueError:
             return None  # the executor says what is wrong with it
 
@@ -201,7 +204,8 @@ class Slot:
             self.line.say(LIMITED)
             is_done = aftermath.run(self.executor, killed)
             self.board.returned(-1)
-            self._forget_unread_replies()
+            if self.executor.timer.rang:
+                self._forget_unread_replies()
         if is_done:
             self.line.until_answered(lambda _: aftermath.done(self.line.client, note))
 

@@ -23,7 +23,8 @@ NAME_MOST = 1000
 """Characters no function's name exceeds."""
 
 _RARE = frozenset(
-    b"tq_eta tq_expires tq_parent tq_root tq_headers tq_carried tq_children".split()
+    b"tq_eta tq_expires tq_parent tq_root tq_headers tq_carried tq_children"
+    b" tq_retries tq_recoveries".split()
 )
 """Fields of a request that most jobs do not have."""
 
@@ -95,8 +96,9 @@ class Opener:
         if b"tq_carried" in stored.fields:
             row = stored.mapping("tq_carried")
             carried = Carried.of_stored(row, request.carried)
-        if cause := stored.mapping("tq_cause"):
-            args = self._errback_args(task, cause, args, kwargs)
+        if b"tq_cause" in stored.fields:
+            cause = stored.mapping("tq_cause")
+            args = self._errback_args(task, cause, args, kwargs) if cause else args
         return Call(
             stored=stored, task=task, args=args, kwargs=kwargs,
             content=content, request=request, carried=carried, plain=plain,
@@ -118,16 +120,17 @@ class Opener:
         kwargs: Mapping[str, t.Any],
         reporter: Reporter,
     ) -> TaskRequest:
+        time_limit, soft_time_limit = stored.limits
         request = TaskRequest(
             id=stored.id, task=task.name, args=args, kwargs=kwargs,
-            retries=stored.retries, recoveries=stored.recoveries,
             queue=stored.queue, hostname=self.hostname, is_eager=self.eager,
             root_id=stored.id, state=self.state,
-            time_limit=stored.limit("time_limit"),
-            soft_time_limit=stored.limit("soft_time_limit"),
+            time_limit=time_limit, soft_time_limit=soft_time_limit,
             runner=task, policy=self._policy(stored, task), reporter=reporter,
         )  # fmt: skip
         if not _RARE.isdisjoint(stored.fields):
+            request.retries = stored.retries
+            request.recoveries = stored.recoveries
             request.eta = stored.instant("tq_eta")
             request.expires = stored.instant("tq_expires")
             request.parent_id = stored.text("tq_parent") or None

@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from .. import joblog, keys, signals, states
+from .. import signals, states
 from ..appstate import AppState
 from ..broker import scripts
 from ..broker.trouble import is_unavailable
-from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next, text
-from ..config import Config
-from ..errors import TaskQueueError, TaskRevokedError, WorkerLostError
+from ..broker.wire import Argument, Claim, Ended, Lease, NewJob, Next
+from ..errors import TaskQueueError, TaskRevokedError
 from ..job import StoredJob
 from ..links import Link
-from ..stored_error import MAX_TRACEBACK_CHARS, dump_error, load_error
+from ..stored_error import MAX_TRACEBACK_CHARS, dump_error
 from . import callbacks
 from .endings import Failed, Halted, Outcome, Parked, Ran, Retried, Returned, Succeeded
 from .plain import has_webhooks, repeats
@@ -63,7 +62,8 @@ def store(
         if code != scripts.REFUSED:
             callbacks.announce_links(state, end.links)
     elif isinstance(outcome, Halted):
-        code = scripts.bury(client, end_of_halted(state, stored, lease, outcome))
+        end = end_of_halted(state, stored, lease, outcome)
+        code = scripts.bury(client, end)
     else:
         code = _put_back(client, stored, lease, outcome)
         if code == scripts.REVOKED_MEANWHILE:
@@ -76,13 +76,16 @@ def store(
 
 
 def row_of(
-    state: AppState, stored: StoredJob, lease: Lease, outcome: Outcome
+    state: AppState,
+    stored: StoredJob,
+    lease: Lease,
+    outcome: Outcome,
 ) -> list[Argument] | None:
     """An outcome as a row for ``finish``, which may be stored with others; ``None``
     where it takes more than that: see :func:`store`."""
     if not isinstance(outcome, (Succeeded, Failed)):
         return None
-    if repeats(stored) or has_webhooks(stored):
+    if not stored.fields.get(b"tq_task") and (repeats(stored) or has_webhooks(stored)):
         return None
     end = end_of(state, stored, lease, outcome)
     if end.links and signals.job_enqueued.receivers:
@@ -139,17 +142,21 @@ def _at_front_on_retry(stored: StoredJob) -> bool:
 
 
 def end_of(
-    state: AppState, stored: StoredJob, lease: Lease, outcome: Succeeded | Failed
+    state: AppState,
+    stored: StoredJob,
+    lease: Lease,
+    outcome: Succeeded | Failed,
 ) -> Ended:
     """The end of a job as the script takes it."""
-    children = list(outcome.children)
-    fields: dict[str, Argument] = {"tq_runtime": f"{outcome.seconds:.6f}"}
-    entry = _entry(lease, outcome)
+    fields: dict[str, Argument] = {}
+    entry: dict[str, Argument] = {}
+    links: list[NewJob] = []
+    kind: Argument
     if isinstance(outcome, Succeeded):
-        links = []
+        status, kind = "finished", 1
         if outcome.ignored:
             fields["tq_ignored"] = "1"
-        else:
+        elif b"tq_links" in stored.fields:
             links = _links(state, stored, b"tq_links", [outcome.value])
         if outcome.encoded is not None:
             entry["return_value"] = b64encode(outcome.encoded)
@@ -157,17 +164,29 @@ def end_of(
                 signature = signer.sign(stored.id.encode(), b"result", outcome.encoded)
                 entry["tq_sig"] = signature
     else:
-        links = _links(state, stored, b"tq_errlinks", [stored.id], outcome.error)
+        status, kind = "failed", outcome.result_type
+        if b"tq_errlinks" in stored.fields:
+            links = _links(state, stored, b"tq_errlinks", [stored.id], outcome.error)
         fields["tq_error"] = outcome.error
         # A lone surrogate, in the message of anybody's exception, has no bytes.
         trace = outcome.trace[-MAX_TRACEBACK_CHARS:].encode("utf-8", "backslashreplace")
         entry["exc_string"] = b64encode(zlib.compress(trace))
-        entry = {"type": outcome.result_type, **entry}
-    children += [link.id for link in links]
-    if children:
+    if outcome.children or links:
+        children = [*outcome.children, *(link.id for link in links)]
         fields["tq_children"] = json.dumps(children)
-    status = "finished" if isinstance(outcome, Succeeded) else "failed"
-    return Ended(lease=lease, status=status, fields=fields, entry=entry, links=links)
+    return Ended(
+        lease, status, _worker_of(lease), kind, *_times(outcome), fields, entry, links
+    )  # fmt: skip
+
+
+def _worker_of(lease: Lease) -> str:
+    return lease.execution.rsplit(".", 2)[0]
+
+
+def _times(ran: Ran) -> tuple[str, str, str]:
+    """How long it ran, when it began and when it ended."""
+    began, seconds = ran.began, ran.seconds
+    return f"{seconds:.6f}", f"{began:.6f}", f"{began + seconds:.6f}"
 
 
 def end_of_halted(
@@ -187,12 +206,11 @@ def end_of_halted(
 
 def _entry(lease: Lease, outcome: Ran) -> dict[str, Argument]:
     """RQ's fields of a result (rq 2.12, Result.serialize)."""
+    _, began, ended = _times(outcome)
     return {
-        "worker_name": lease.execution.rpartition(".")[0].rpartition(".")[0],
-        "execution_id": lease.execution,
-        "execution_started_at": f"{outcome.began:.6f}",
-        "execution_ended_at": f"{outcome.began + outcome.seconds:.6f}",
-    }
+        "worker_name": _worker_of(lease), "execution_id": lease.execution,
+        "execution_started_at": began, "execution_ended_at": ended,
+    }  # fmt: skip
 
 
 def _links(
@@ -204,8 +222,6 @@ def _links(
 ) -> list[NewJob]:
     """The jobs to enqueue with an end, their arguments filled in."""
     out: list[NewJob] = []
-    if field not in stored.fields:
-        return out
     config, signer = state.config, state.signer
     try:
         if signer is not None:
@@ -232,87 +248,3 @@ def _cause(stored: StoredJob, error: bytes) -> str:
             "error": json.loads(error),
         }
     )
-
-
-def log(config: Config, stored: StoredJob, outcome: Outcome) -> None:
-    """Log how an execution ended; with the traceback where nobody expected it."""
-    level = log_level(stored, outcome)
-    if logger.isEnabledFor(level):
-        line = log_line(stored, outcome, config.redact, config.log_results)
-        failed = isinstance(outcome, Failed) and not outcome.expected
-        error = outcome.exception if isinstance(outcome, Failed) and failed else None
-        logger.log(level, "%s", line, extra=log_extra(stored), exc_info=error)
-
-
-def log_lost(client: Redis, job_id: str, queue: str) -> None:
-    """Log the end of a job that failed with its process, which can no longer do so.
-
-    Of one that did not end so nothing is logged.
-    """
-    untyped: scripts.Client = client
-    names = ("status", "tq_task", "description", "tq_error")
-    found = zip(names, untyped.hmget(keys.job(job_id), names), strict=True)
-    fields = {name.encode(): value for name, value in found if value is not None}
-    stored = StoredJob(job_id, fields, queue)
-    if stored.status == "failed":
-        error = WorkerLostError(load_error(fields[b"tq_error"])["message"])
-        line = joblog.failed(shown_name(stored), job_id, None, repr(error))
-        logger.error("%s", line, extra=log_extra(stored))
-
-
-def log_level(stored: StoredJob, outcome: Outcome) -> int:
-    """Level of the line that says how an execution ended."""
-    match outcome:
-        case Failed():
-            return logging.INFO if outcome.expected else logging.ERROR
-        case Halted(status="failed"):
-            return logging.ERROR
-        case Parked() if b"tq_parked" not in stored.fields:
-            return logging.WARNING
-    return logging.INFO
-
-
-def log_line(
-    stored: StoredJob, outcome: Outcome, redact: t.Collection[str], results: bool
-) -> str:
-    """The line that says how an execution ended."""
-    name, job_id = shown_name(stored), stored.id
-    match outcome:
-        case Succeeded(ignored=True):
-            return joblog.ignored(name, job_id)
-        case Succeeded():
-            shown = _shown_result(stored, outcome.value, redact) if results else None
-            return joblog.succeeded(name, job_id, outcome.seconds, shown)
-        case Failed() | Halted(status="failed"):
-            shown = joblog.brief_repr(outcome.exception, redact, 500)
-            return joblog.failed(name, job_id, outcome.seconds, shown)
-        case Halted():
-            return joblog.revoked(name, job_id, str(outcome.exception))
-        case Retried():
-            cause = outcome.exception
-            shown = None if cause is None else joblog.brief_repr(cause, redact, 500)
-            return joblog.retried(name, job_id, outcome.delay, shown)
-        case Parked():
-            return joblog.parked(outcome.task, job_id)
-        case Returned():
-            reason = f"rejected: {outcome.reason}"
-            return joblog.retried(name, job_id, 0.0, reason)
-
-
-def _shown_result(
-    stored: StoredJob, value: t.Any, redact: t.Collection[str]
-) -> str | None:
-    if stored.options.get("ignore_result"):
-        return None
-    return joblog.brief_repr(value, redact)
-
-
-def shown_name(stored: StoredJob) -> str:
-    """A job's name for logs, without arguments; bytes that are no text stay visible."""
-    described = stored.fields.get(b"description", b"").partition(b"(")[0]
-    return text(stored.fields.get(b"tq_task") or described or b"?")
-
-
-def log_extra(stored: StoredJob) -> dict[str, str]:
-    """What every line about a job carries."""
-    return {"job_id": stored.id, "queue": stored.queue, "task": shown_name(stored)}

@@ -25,12 +25,17 @@ _RQ: dict[str, t.Any] = {"json": JSONSerializer, "pickle": PickleSerializer}
 
 def repeats(stored: StoredJob) -> bool:
     """Whether a success lets it run again."""
-    return b"repeats_left" in stored.fields and not stored.task
+    return b"repeats_left" in stored.fields and _is_plain(stored)
 
 
 def has_webhooks(stored: StoredJob) -> bool:
     """Whether somebody wants to hear of its end over HTTP."""
-    return b"webhooks" in stored.fields and not stored.task
+    return b"webhooks" in stored.fields and _is_plain(stored)
+
+
+def _is_plain(stored: StoredJob) -> bool:
+    # Not by its name, which may be impossible to read.
+    return not stored.fields.get(b"tq_task")
 
 
 def is_admitted(name: str, patterns: t.Collection[str]) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from itertools import filterfalse
 
+from ..terms import Limits
 from .board import Board
 from .burial import Burials
 from .handover import Heritage
@@ -31,8 +32,7 @@ class Staff:
     :param size: How many slots there should be.
     :param burials: Gets those that died.
     :param lifetime: How long a child is used.
-    :param limits: Seconds for jobs that name none, by ``time_limit`` and
-        ``soft_time_limit``.
+    :param limits: For jobs that name none.
     :param claim_ahead: Jobs that a slot may claim at once.
     """
 
@@ -43,7 +43,7 @@ class Staff:
         size: int,
         burials: Burials,
         lifetime: Lifetime,
-        limits: Mapping[str, float],
+        limits: Limits,
         claim_ahead: int,
     ) -> None:
         self.pool: Pool | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ..terms import NO_LIMITS, Limits
 from .pace import MOST
 from .wear import Lifetime
 
@@ -16,8 +16,7 @@ class WorkerOptions:
     :param name: Unique among all workers of all time.
     :param shutdown_timeout: Seconds running jobs may take after a request to stop.
     :param lifetime: How long a child is used.
-    :param limits: Seconds for jobs that name none, by ``time_limit`` and
-        ``soft_time_limit``.
+    :param limits: For jobs that name none.
     :param claim_ahead: Short jobs that one call may claim.
     """
 
@@ -27,5 +26,5 @@ class WorkerOptions:
     burst: bool = False
     shutdown_timeout: float = 25.0
     lifetime: Lifetime = Lifetime()
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Limits = NO_LIMITS
     claim_ahead: int = MOST

@@ -23,8 +23,8 @@ from ..broker import scripts
 from ..broker.wire import Argument, Renewed, Swept
 from .asking import LEASE
 from .handover import Heritage
+from .joblines import log_lost
 from .neighbours import Neighbours
-from .outcome import log_lost
 from .plain import is_admitted
 from .pools import Seat
 from .tally import Tally

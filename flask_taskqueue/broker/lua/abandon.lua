@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing telling leases ending
+-- include: clock args queueing telling leases ending recovering
 -- Take back everything a dead child held: what ran is charged a recovery, what
 -- it had claimed and not started is given back without one.
 --

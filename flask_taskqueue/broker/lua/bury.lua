@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing telling leases ending storing
+-- include: clock args queueing telling leases ending recovering storing
 -- End a job whose process was killed for it. A free slot calls its hooks.
 --
 -- KEYS  none (they follow from the job)

@@ -1,11 +1,10 @@
 #!lua flags=allow-oom
--- include: clock args queueing telling leases ending claiming
+-- include: clock args telling leases ending claiming
 -- Take the next jobs of the first queue that has some.
 --
 -- KEYS  none (they follow from what is read)
 -- ARGV  a claim as lib/claiming.lua reads it
--- returns  {jobs, again, notes}; a job is {id, queue, execution, values of the fields
---          read}, or {id, queue, execution, fields and values, 1} for one of plain rq; a
+-- returns  {jobs, again, notes}; a job is {id, queue, execution, fields and values}, a
 --          note is {kind, id, queue, reason}
 
 local jobs, again, notes = claim(read_claim())

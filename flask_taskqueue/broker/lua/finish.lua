@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing telling leases ending storing claiming
+-- include: clock args telling leases ending storing claiming
 -- Store how executions ended, then claim the next jobs in the same call.
 --
 -- KEYS  none (they follow from what is read)

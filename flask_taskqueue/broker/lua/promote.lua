@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing telling leases ending claiming promoting
+-- include: clock args queueing telling leases ending quarantining promoting
 -- Move due jobs of queues to their ends, in order of due time. Nothing of a queue
 -- that RQ's own scheduler has, or had just now: sweep takes it from there.
 --

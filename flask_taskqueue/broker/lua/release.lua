@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing telling leases ending
+-- include: clock args queueing telling leases ending recovering
 -- Give jobs back to the front of their queues, in order, without a charge.
 --
 -- KEYS  none (they follow from the executions)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: clock args queueing telling leases ending claiming promoting
+-- include: clock args queueing telling leases ending dependents recovering quarantining promoting
 -- Look after all queues: expired leases, due jobs, ids left by dead waiters,
 -- dependents left over. Every worker calls it every 2 s. RQ's own scheduler is kept
 -- out of the caller's queues only: others may be nobody's but RQ's.

@@ -1,5 +1,5 @@
 -- Move due jobs from RQ's scheduled set to their queue, in order of due time.
--- Needs clock, args, queueing, telling, leases, ending, claiming (quarantine).
+-- Needs clock, args, queueing, telling, leases, ending, quarantining.
 
 -- One token for all our workers keeps RQ's own scheduler out: it reads due ids, then
 -- their hashes, and enqueues what it has read later, when we may have run it.

@@ -1,25 +1,31 @@
--- Store how executions ended. Needs clock, args, queueing, telling, leases, ending.
+-- Store how executions ended. Needs clock, args, telling, leases, ending.
 
--- How an end is given: id, queue, execution, status (finished, failed, stopped),
--- counted list of hash pairs, counted list of stream pairs, number of jobs to enqueue,
--- each as lib/queueing.lua reads it.
-local function read_end()
-  local ended = {
-    id = arg(), queue = arg(), execution = arg(), status = arg(), fields = list(),
-    entry = list(), links = {},
-  }
-  for i = 1, count() do ended.links[i] = read_job() end
-  return ended
+-- Few ends enqueue jobs: what sees to those is made where one does.
+local made
+
+local function linking()
+  if made then return made end
+-- include: queueing linking
+  made = {read_links = read_links, enqueue_links = enqueue_links}
+  return made
 end
 
-local function enqueue_links(ended)
-  for _, link in ipairs(ended.links) do
-    -- One that ended belongs to an earlier life of this job.
-    local row = redis.pcall('HMGET', K.job .. link.id, 'status', 'origin')
-    if not row.err and make_room(link.id, row[1], row[2] or link.queue) then
-      write_job(link)
-    end
+-- How an end is given: id, queue, execution, status (finished, failed, stopped); worker
+-- ('' where nothing is known of the execution), RQ's type of result, seconds it took, when
+-- it began and ended; counted list of stream pairs; 0, or 1 and a counted list of hash
+-- pairs and the number of jobs to enqueue, each as lib/queueing.lua reads it.
+local function read_end()
+  local ended = {
+    id = arg(), queue = arg(), execution = arg(), status = arg(), worker = arg(),
+    kind = arg(), seconds = arg(), began = arg(), over = arg(), entry = list(),
+  }
+  if ended.worker == '' then ended.worker = nil end
+  if arg() == '1' then
+    ended.fields = list()
+    local links = count()
+    if links > 0 then ended.links = linking().read_links(links) end
   end
+  return ended
 end
 
 -- 2 this execution had stored it before, 0 it has lost its lease
@@ -37,7 +43,9 @@ local function store_ends(ends)
     codes[i] = is_taken and 1 or refused(ends[i])
   end
   if #accepted > 0 then end_jobs(accepted) end
-  for _, ended in ipairs(accepted) do enqueue_links(ended) end
+  for _, ended in ipairs(accepted) do
+    if ended.links then linking().enqueue_links(ended) end
+  end
   return codes
 end
 
