@@ -174,19 +174,18 @@ def snapshot_after(
     round trip.
 
     :param patience: Seconds until that reply has to begin.
-    :raises redis.ResponseError: The command's.
+    :raises redis.ResponseError: The server's refusal.
     :raises BrokerUnavailable: No reply in time, or Redis did not answer within 2 s.
     """
     with state.broker.errors():
         waited, found = ask(
             state.broker.waiter, patience, wait, scripts.reading([job_id])
         )
-        if isinstance(waited, Exception):
-            raise waited
+        for reply in (waited, found):
+            if isinstance(reply, Exception) and not isinstance(reply, NoScriptError):
+                raise reply
     if isinstance(found, NoScriptError):
         return snapshot(state, job_id)
-    if isinstance(found, Exception):
-        raise found
     read = _snapshot(state, job_id, *scripts.rows_read(found)[0])
     if isinstance(read, Exception):
         raise read

@@ -84,6 +84,7 @@ class Slot:
             row = outcome.row_of(self.state, stored, lease, result)
             if row is not None:
                 kept.append(row)
+                # To keep it says that its function is over, too.
                 if (waits or at < last) and self.board.keep(row):
                     continue
             self.board.returned(at)

@@ -31,8 +31,7 @@ local function add_result(id, scratch, ...)
   if type(added) == 'table' then redis.call('COPY', scratch, key, 'REPLACE') end
 end
 
--- What an end writes into the hash. returns false where somebody put something else into
--- its place
+-- What an end writes into the hash.
 local function write_fields(ended, key, at, started_at)
   local status, fields = ended.status, ended.fields or {}
   if ended.worker then
@@ -42,8 +41,8 @@ local function write_fields(ended, key, at, started_at)
       extend(fields, {'started_at', stamp(now - number(ended.seconds, 0))})
     end
   end
-  return type(redis.pcall('HSET', key, 'status', status, 'ended_at', at,
-    'last_heartbeat', at, 'tq_ended', '1', unpack(fields))) == 'number'
+  redis.call('HSET', key, 'status', status, 'ended_at', at, 'last_heartbeat', at,
+    'tq_ended', '1', unpack(fields))
 end
 
 -- The entry of its result stream (rq 2.12, Result.serialize).
@@ -67,9 +66,8 @@ local function write_end(ended, at, scratch)
   registry = registry .. ended.queue
   -- As they are now: it may have been forgotten, or written as started, while it ran.
   local row = redis.pcall('HMGET', key, ttl_field, 'started_at')
-  if row.err or not write_fields(ended, key, at, row[2]) then
-    return registry, seconds(now + 86400)
-  end
+  if row.err then return registry, seconds(now + 86400) end
+  write_fields(ended, key, at, row[2])
   write_result(ended, kind, scratch)
   local ttl = number(row[1], ttl_default)
   if ttl < 0 then
